@@ -1,0 +1,146 @@
+"""The small protocols by which the rooms meet.
+
+``envs`` imports nothing of ours, ``rewards`` and ``agents`` never import each other: objects cross
+between them as arguments of these types.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from .stages import Emission, Stage
+from .transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a reward says of one transcript."""
+
+    total: float | None
+    """The outcome, judged on the last accepted image; ``None``: no verdict (never 0)."""
+    terms: Mapping[str, float | None] = field(default_factory=dict)
+    """Named terms of the outcome."""
+    steps: Sequence[Mapping[str, float | None]] = ()
+    """``steps[k]``: the named terms of emission ``k``; as long as the transcript's emissions."""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Transcripts to scores, batched. Plain attributes only: it is pickled and deep-copied."""
+
+    def __call__(self, transcripts: Sequence[Transcript]) -> list[Score]:
+        """One score for each transcript, in order. A failed verdict is ``None``, never raised."""
+        ...
+
+
+class Transition(NamedTuple):
+    """One step of the flow path of an image, as replayed by reinforcement learning."""
+
+    x: Any
+    """State before the step, float32 (tokens, patch² · channels)."""
+    x_next: Any
+    """State after the step, same shape."""
+    t: float
+    """Time before the step, in [0, 1], 1 = noise."""
+    t_next: float
+    """Time after the step."""
+    eta: float
+    """Noise level of the step; 0 is the deterministic ODE."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one reply cost; sums with ``+``."""
+
+    steps: int = 0
+    """Sampling steps (evaluations of the conditional velocity)."""
+    nfe: int = 0
+    """Network evaluations of the flow, guidance branches counted one by one."""
+    decodes: int = 0
+    """Latents decoded to pixels."""
+    tokens: int = 0
+    """Text tokens sampled."""
+    encoded: int = 0
+    """Tokens encoded into the context."""
+    calls: int = 0
+    """Calls of remote models."""
+    seconds: float = 0.0
+    """Wall time."""
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A policy's answer: the emission the environment sees and what only the learner needs."""
+
+    emission: Emission
+    tokens: tuple[int, ...] = ()
+    """Sampled token ids, the switch token first."""
+    logps: tuple[float, ...] = ()
+    """Log-probs of ``tokens`` under the masked, tempered sampling distribution."""
+    allowed: tuple[tuple[int, ...] | None, ...] = ()
+    """Ids each token could be sampled from; ``None``: the whole vocabulary."""
+    temperature: float = 1.0
+    """Sampling temperature of ``tokens``; 0 is greedy."""
+    path: tuple[Transition, ...] = ()
+    """The flow path of an image, when asked for."""
+    latent: Any = None
+    """Latent with which an image re-enters the context, float32 (tokens, patch² · channels)."""
+    cost: Cost = field(default_factory=Cost)
+
+
+class Session(Protocol):
+    """One canvas in a policy's hands. The policy reads ``transcript``; the driver appends to it."""
+
+    transcript: Transcript
+    size: int
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What turns observations into emissions, many canvases at a time."""
+
+    def start(self, transcript: Transcript, size: int, seed: Sequence[int]) -> Session:
+        """A session on an empty or re-opened transcript.
+
+        Args:
+            transcript: Shared record: what was said and drawn so far. The driver records each
+                accepted or illegal emission in it before the next ``act``.
+            size: Side of the square canvas in pixels.
+            seed: Integers for ``numpy.random.SeedSequence``; nothing global is used.
+        """
+        ...
+
+    def act(self, sessions: Sequence[Session], masks: Sequence[np.ndarray]) -> list[Reply]:
+        """One reply per session; ``masks[i]`` is int8 (5,), one per ``Stage``."""
+        ...
+
+    def close(self, sessions: Sequence[Session]) -> None:
+        """Release what the sessions hold (contexts, files)."""
+        ...
+
+
+class Answerer(Protocol):
+    """Something that answers yes/no questions about an image."""
+
+    def answer(self, image: np.ndarray, question: str) -> float | None:
+        """Probability of "yes" in [0, 1]; ``None`` where no answer could be had."""
+        ...
+
+
+class Chat(Protocol):
+    """An OpenAI-style conversation."""
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        """The assistant's text; raises ``OSError`` where the server failed."""
+        ...
+
+
+__all__ = [
+    "Answerer", "Chat", "Cost", "Emission", "Policy", "Reply", "Reward", "Score", "Session", "Stage",
+    "Transition",
+]
