@@ -16,17 +16,16 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageFilter
 
 from .components import Component, components, core, dilate
+from .detection import UNKNOWN, Detection
+from .guards import border_color, guarded
 from .prototypes import match, normalise, outline
 from .render import BACKGROUND, COLORS
-
-UNKNOWN = "unknown"
-"""The shape of something that is on the canvas and is none of the world's shapes."""
 
 _LARGEST = 128
 _SAME = 0.85
@@ -36,30 +35,6 @@ _SURE = 0.985
 _NAMES = tuple(COLORS)
 _GROUND = np.array(BACKGROUND, np.float32)
 _PALETTE = np.array([COLORS[name] for name in _NAMES], np.float32)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detection:
-    """One thing seen on a canvas. Coordinates in pixels, pixel ``k`` covering [k, k + 1]."""
-
-    shape: str
-    """One of the world's shapes, or "unknown"."""
-    color: str
-    """Nearest colour of the palette."""
-    score: float
-    """Confidence in [0, 1] from the cosine and its margin; 0 where the shape is unknown."""
-    box: tuple[int, int, int, int]
-    """(x0, y0, x1, y1), exclusive at the far side, of the pixels covered by half or more."""
-    center: tuple[float, float]
-    """Drawing centre as the renderer takes it (the centroid where the shape is unknown)."""
-    radius: float
-    """Drawing radius as the renderer takes it (half the longer side where the shape is unknown)."""
-    area: float
-    """Pixels covered by half or more."""
-    ncc: float
-    """Cosine with the best prototype, whatever its shape."""
-    fault: str = ""
-    """Why it is unknown: "shape", "border", "size", "cut off" or "re-render"; "" where it is known."""
 
 
 def detect(image: np.ndarray) -> tuple[Detection, ...]:
@@ -79,8 +54,6 @@ def detect(image: np.ndarray) -> tuple[Detection, ...]:
     key = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest() + repr(image.shape).encode()
     found = _seen.get(key)
     if found is None:
-        from .guards import guarded  # guards read the detections of this module
-
         small, factor = _reduced(image)
         view = _View(small)
         found = _scaled(guarded(view.pixels, _objects(view)), factor)
@@ -153,12 +126,6 @@ def _noise(image: np.ndarray) -> float:
     green = image[:, :, 1].astype(np.int16)
     around = green[:-2, 1:-1] + green[2:, 1:-1] + green[1:-1, :-2] + green[1:-1, 2:]
     return float(np.median(np.abs(green[1:-1, 1:-1] * 4 - around))) / 3.016
-
-
-def border_color(image: np.ndarray) -> np.ndarray:
-    """Median colour of the outermost pixels: float32 (3,)."""
-    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    return np.median(edge, 0).astype(np.float32)
 
 
 class _View:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from .detect import UNKNOWN, Detection, border_color
+from .detection import UNKNOWN, Detection
 from .render import BACKGROUND, Object, Scene, render
 
 _GROUND = np.array(BACKGROUND, np.float32)
@@ -24,6 +24,12 @@ _FAINTEST = 0.15
 """Least confidence."""
 _EXPLAINED = 0.60
 """Least 1 - |image - re-render|² / |re-render - ground|² around an object."""
+
+
+def border_color(image: np.ndarray) -> np.ndarray:
+    """Median colour of the outermost pixels: float32 (3,)."""
+    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
+    return np.median(edge, 0).astype(np.float32)
 
 
 def guarded(image: np.ndarray, found: Sequence[Detection]) -> tuple[Detection, ...]:
