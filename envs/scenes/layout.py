@@ -1,0 +1,260 @@
+"""Layouts: scenes that satisfy a graph.
+
+Renderer and detector take any layout. The painter's own habit is a jittered 3×3 grid with one object per
+cell, because small models learn it (a 2.7 M-parameter model draws single edits there in minutes of
+training); ``free=True`` places objects anywhere.
+"""
+
+import functools
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .graph import Graph
+from .render import COLORS, SHAPES, SIZE, Object, Scene
+
+PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+"""Names of the nine cells of the 3×3 partition of the canvas, in reading order."""
+RADIUS = (5.5, 6.75)
+"""Smallest and largest radius in pixels on a canvas of 48 px; scaled with the canvas."""
+JITTER = 1.0
+"""Largest offset of an object from the centre of its cell in pixels at 48 px, per axis."""
+GAP = 1.0
+"""Smallest distance between the boxes of two objects in pixels at 48 px."""
+MAX_OBJECTS = 6
+DEAD_ZONE = 0.1
+"""GenEval's position threshold."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A scene in reading order, and where its objects come from."""
+
+    scene: Scene
+    cells: tuple[int, ...]
+    """Cell of each object, 0 … 8 in reading order (``PLACES``)."""
+    nodes: tuple[int, ...]
+    """Id of the graph's node that each object belongs to."""
+
+
+def cell_of(x: float, y: float, size: int) -> int:
+    """The cell 0 … 8 of the 3×3 partition in which a point lies."""
+    column, row = (min(2, max(0, int(3 * value / size))) for value in (x, y))
+    return 3 * row + column
+
+
+@functools.cache
+def _extent(shape: str) -> Box:
+    """Left, top, right and bottom end of a shape of radius 1 around its centre."""
+    axis = np.linspace(-1.25, 1.25, 1001)
+    ys, xs = np.nonzero(SHAPES[shape](*np.meshgrid(axis, axis)))
+    return float(axis[xs.min()]), float(axis[ys.min()]), float(axis[xs.max()]), float(axis[ys.max()])
+
+
+def box_of(item: Object) -> Box:
+    """Left, top, right and bottom of an object in pixels; a detected box differs by less than a pixel."""
+    left, top, right, bottom = _extent(item.shape)
+    r = item.radius
+    return item.x + left * r, item.y + top * r, item.x + right * r, item.y + bottom * r
+
+
+def relative_position(box_a: Sequence[float], box_b: Sequence[float], margin: float = 0.0) -> set[str]:
+    """GenEval's box rule: the relations of a to b that hold; y grows downwards.
+
+    With centres c and extents d: ``rev = max(|c_a − c_b| − 0.1 (d_a + d_b), 0)`` per axis with its sign; a relation
+    holds where the component of ``rev / ‖c_a − c_b‖`` passes ½. Near the diagonal two relations can hold.
+
+    Args:
+        box_a: Left, top, right, bottom.
+        box_b: The box that a is placed relative to.
+        margin: Added to the threshold of ½, so that the relation survives errors of a pixel.
+    """
+    a, b = box_a, box_b
+    off = ((a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2)
+    dead = (DEAD_ZONE * (a[2] - a[0] + b[2] - b[0]), DEAD_ZONE * (a[3] - a[1] + b[3] - b[1]))
+    dx, dy = (max(abs(o) - abs(d), 0.0) * (1 if o > 0 else -1) for o, d in zip(off, dead, strict=True))
+    if abs(dx) < 1e-3 and abs(dy) < 1e-3:
+        return set()
+    norm, least = (off[0] ** 2 + off[1] ** 2) ** 0.5, 0.5 + margin
+    holds = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
+    return {rel for rel, value in holds.items() if value / norm > least}
+
+
+def cells_hold(rel: str, cell_a: int, cell_b: int) -> bool:
+    """Whether objects in the centres of two cells hold a relation (diagonals hold two)."""
+    (row_a, col_a), (row_b, col_b) = divmod(cell_a, 3), divmod(cell_b, 3)
+    across, down = col_b - col_a, row_b - row_a
+    along, aside = {
+        "left of": (across, down), "right of": (-across, down), "above": (down, across), "below": (-down, across),
+    }[rel]  # fmt: skip
+    return along > 0 and along >= abs(aside)
+
+
+def feasible(graph: Graph) -> bool:
+    """Whether the 3×3 grid has room for a graph: at most six objects, and cells that hold all relations."""
+    return graph.total <= MAX_OBJECTS and _assign(graph, list(range(9)), None) is not None
+
+
+def sample_layout(
+    graph: Graph,
+    rng: np.random.Generator,
+    size: int = SIZE,
+    *,
+    free: bool = False,
+    jitter: float = JITTER,
+    radius: tuple[float, float] = RADIUS,
+) -> Layout:
+    """A scene with exactly the objects of a graph, relations held with a margin.
+
+    Args:
+        graph: Open colours are drawn at random, one for each object.
+        rng: The only source of randomness.
+        size: Side of the canvas in pixels.
+        free: Anywhere on the canvas instead of one object per cell.
+        jitter: Largest offset from a cell's centre in pixels at 48 px.
+        radius: Range of the radius in pixels at 48 px.
+
+    Raises:
+        ValueError: The graph has more than six objects or relations that do not fit on the canvas.
+    """
+    if not feasible(graph):
+        raise ValueError(f"Expected at most {MAX_OBJECTS} objects whose relations fit on a 3×3 grid, got {graph!r}.")
+    items = [(node.shape, node.color, node.id) for node in graph.nodes for _ in range(node.count)]
+    colors = [color or _pick(rng, tuple(COLORS)) for _, color, _ in items]
+    for _ in range(2000):
+        placed = _scatter(graph, colors, rng, size, radius) if free else _on_grid(graph, rng, size, jitter, radius)
+        if placed is None:
+            continue
+        objects = [Object(i[0], color, *p) for i, color, p in zip(items, colors, placed, strict=True)]
+        if _relations_hold(graph, {item[2]: each for item, each in zip(items, objects, strict=True)}):
+            return _ordered(objects, [i[2] for i in items], size)
+    raise ValueError(f"Expected a graph that fits on a canvas of {size} px, got {graph!r}.")
+
+
+def place(
+    shape: str, cell: int, rng: np.random.Generator, size: int = SIZE, others: Sequence[Object] = (), *,
+    jitter: float = JITTER, radius: tuple[float, float] = RADIUS,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Centre and radius of a new object in a cell, inside the canvas and apart from ``others``."""
+    scale = size / 48
+    row, column = divmod(cell, 3)
+    for attempt in range(50):
+        ease = 1 - attempt / 50  # less jitter where a neighbour is close
+        r = _quarter(rng.uniform(radius[0], radius[0] + ease * (radius[1] - radius[0])) * scale)
+        x, y = (_quarter((k + 0.5) * size / 3 + rng.uniform(-jitter, jitter) * scale * ease) for k in (column, row))
+        left, top, right, bottom = (r * value for value in _extent(shape))
+        x, y = min(max(x, _up(-left)), _down(size - right)), min(max(y, _up(-top)), _down(size - bottom))
+        candidate = Object(shape, "black", x, y, r)
+        if all(_apart(candidate, other, GAP * scale) for other in others):
+            break
+    return x, y, r
+
+
+def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _quarter(value: float) -> float:
+    return round(value * 4) / 4
+
+
+def _up(value: float) -> float:
+    return -((-value * 4) // 1) / 4
+
+
+def _down(value: float) -> float:
+    return (value * 4) // 1 / 4
+
+
+def _apart(a: Object, b: Object, gap: float) -> bool:
+    p, q = box_of(a), box_of(b)
+    return max(p[0] - q[2], q[0] - p[2], p[1] - q[3], q[1] - p[3]) >= gap
+
+
+def _assign(graph: Graph, cells: Sequence[int], rng: np.random.Generator | None) -> list[int] | None:
+    """A cell for each object (nodes in order, counts expanded) such that all relations hold; ``None``: impossible.
+
+    The search takes cells in the given order, shuffled anew at each depth where ``rng`` is given.
+    """
+    if graph.total > len(cells):
+        return None
+    related = graph.linear_extension([edge.src for edge in graph.edges])
+    found: dict[int, int] = {}
+
+    def search(k: int) -> bool:
+        if k == len(related):
+            return True
+        options = [cells[int(i)] for i in rng.permutation(len(cells))] if rng is not None else cells
+        for cell in options:
+            if cell in found.values():
+                continue
+            found[related[k]] = cell
+            edges = [e for e in graph.edges if e.src in found and e.dst in found]
+            if all(cells_hold(e.rel, found[e.src], found[e.dst]) for e in edges) and search(k + 1):
+                return True
+            del found[related[k]]
+        return False
+
+    if not search(0):
+        return None
+    free = [cell for cell in cells if cell not in found.values()]
+    left = iter(free if rng is None else [free[int(i)] for i in rng.permutation(len(free))])
+    return [found[n.id] if n.id in found else next(left) for n in graph.nodes for _ in range(n.count)]
+
+
+def _on_grid(
+    graph: Graph, rng: np.random.Generator, size: int, jitter: float, radius: tuple[float, float]
+) -> list[tuple[float, float, float]] | None:
+    cells = _assign(graph, range(9), rng)
+    assert cells is not None, "feasible() was asked first"
+    shapes = [node.shape for node in graph.nodes for _ in range(node.count)]
+    done: list[Object] = []
+    for shape, cell in zip(shapes, cells, strict=True):
+        spot = place(shape, cell, rng, size, done, jitter=jitter, radius=radius)
+        done.append(Object(shape, "black", *spot))
+    gap = GAP * size / 48
+    if not all(_apart(a, b, gap) for a, b in itertools.combinations(done, 2)):
+        return None
+    return [(item.x, item.y, item.radius) for item in done]
+
+
+def _scatter(
+    graph: Graph, colors: Sequence[str], rng: np.random.Generator, size: int, radius: tuple[float, float]
+) -> list[tuple[float, float, float]] | None:
+    items = [(node.id, node.shape) for node in graph.nodes for _ in range(node.count)]
+    done: list[Object] = []
+    for (id, shape), color in zip(items, colors, strict=True):
+        for _ in range(60):  # tries for one object before the whole scene is begun anew
+            r = _quarter(rng.uniform(*radius) * size / 48)
+            left, top, right, bottom = (r * value for value in _extent(shape))
+            x, y = (_quarter(rng.uniform(-low, size - high)) for low, high in ((left, right), (top, bottom)))
+            x, y = min(max(x, _up(-left)), _down(size - right)), min(max(y, _up(-top)), _down(size - bottom))
+            item = Object(shape, color, x, y, r)
+            near = {other: placed for (other, _), placed in zip(items, done, strict=False)} | {id: item}
+            if all(_apart(item, other, 2 * GAP * size / 48) for other in done) and _relations_hold(graph, near):
+                done.append(item)
+                break
+        else:
+            return None
+    return [(item.x, item.y, item.radius) for item in done]
+
+
+def _relations_hold(graph: Graph, objects: Mapping[int, Object]) -> bool:
+    """Whether the relations between the objects that are there hold, with a margin."""
+    return all(
+        edge.rel in relative_position(box_of(objects[edge.src]), box_of(objects[edge.dst]), margin=0.05)
+        for edge in graph.edges
+        if edge.src in objects and edge.dst in objects
+    )
+
+
+def _ordered(objects: Sequence[Object], ids: Sequence[int], size: int) -> Layout:
+    cells = [cell_of(item.x, item.y, size) for item in objects]
+    order = sorted(range(len(objects)), key=lambda k: (cells[k], objects[k].y, objects[k].x))
+    return Layout(
+        Scene(tuple(objects[k] for k in order), size), tuple(cells[k] for k in order), tuple(ids[k] for k in order)
+    )
