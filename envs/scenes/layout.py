@@ -1,6 +1,6 @@
 """Layouts: scenes that satisfy a graph.
 
-Renderer and detector take any layout. The painter's own habit is a jittered 3×3 grid with one object per
+Renderer and detector take any layout. The painter's own habit is a jittered 3 x 3 grid with one object per
 cell, because small models learn it (a 2.7 M-parameter model draws single edits there in minutes of
 training); ``free=True`` places objects anywhere.
 """
@@ -16,7 +16,7 @@ from .graph import Graph
 from .render import COLORS, SHAPES, SIZE, Object, Scene
 
 PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
-"""Names of the nine cells of the 3×3 partition of the canvas, in reading order."""
+"""Names of the nine cells of the 3 x 3 partition of the canvas, in reading order."""
 RADIUS = (5.5, 6.75)
 """Smallest and largest radius in pixels on a canvas of 48 px; scaled with the canvas."""
 JITTER = 1.0
@@ -42,7 +42,7 @@ class Layout:
 
 
 def cell_of(x: float, y: float, size: int) -> int:
-    """The cell 0 … 8 of the 3×3 partition in which a point lies."""
+    """The cell 0 … 8 of the 3 x 3 partition in which a point lies."""
     column, row = (min(2, max(0, int(3 * value / size))) for value in (x, y))
     return 3 * row + column
 
@@ -65,8 +65,8 @@ def box_of(item: Object) -> Box:
 def relative_position(box_a: Sequence[float], box_b: Sequence[float], margin: float = 0.0) -> set[str]:
     """GenEval's box rule: the relations of a to b that hold; y grows downwards.
 
-    With centres c and extents d: ``rev = max(|c_a − c_b| − 0.1 (d_a + d_b), 0)`` per axis with its sign; a relation
-    holds where the component of ``rev / ‖c_a − c_b‖`` passes ½. Near the diagonal two relations can hold.
+    With centres c and extents d: ``rev = max(|c_a - c_b| - 0.1 (d_a + d_b), 0)`` per axis with its sign; a relation
+    holds where the component of ``rev / ‖c_a - c_b‖`` passes ½. Near the diagonal two relations can hold.
 
     Args:
         box_a: Left, top, right, bottom.
@@ -95,7 +95,7 @@ def cells_hold(rel: str, cell_a: int, cell_b: int) -> bool:
 
 
 def feasible(graph: Graph) -> bool:
-    """Whether the 3×3 grid has room for a graph: at most six objects, and cells that hold all relations."""
+    """Whether the 3 x 3 grid has room for a graph: at most six objects, and cells that hold all relations."""
     return graph.total <= MAX_OBJECTS and _assign(graph, list(range(9)), None) is not None
 
 
@@ -122,7 +122,7 @@ def sample_layout(
         ValueError: The graph has more than six objects or relations that do not fit on the canvas.
     """
     if not feasible(graph):
-        raise ValueError(f"Expected at most {MAX_OBJECTS} objects whose relations fit on a 3×3 grid, got {graph!r}.")
+        raise ValueError(f"Expected at most {MAX_OBJECTS} objects whose relations fit on a 3 x 3 grid, got {graph!r}.")
     items = [(node.shape, node.color, node.id) for node in graph.nodes for _ in range(node.count)]
     colors = [color or _pick(rng, tuple(COLORS)) for _, color, _ in items]
     for _ in range(2000):
