@@ -28,7 +28,12 @@ class Score:
 
 @runtime_checkable
 class Reward(Protocol):
-    """Transcripts to scores, batched. Plain attributes only: it is pickled and deep-copied."""
+    """Transcripts to scores, batched. Plain attributes only: it is pickled and deep-copied.
+
+    A reward may declare ``names``, a tuple of every term name it can give in ``Score.terms`` and
+    ``Score.steps``: the environment then reports them all at every step, NaN where there is no verdict.
+    A plain function has none and is a reward all the same.
+    """
 
     def __call__(self, transcripts: Sequence[Transcript]) -> list[Score]:
         """One score for each transcript, in order. A failed verdict is ``None``, never raised."""
@@ -141,6 +146,15 @@ class Chat(Protocol):
 
 
 __all__ = [
-    "Answerer", "Chat", "Cost", "Emission", "Policy", "Reply", "Reward", "Score", "Session", "Stage",
+    "Answerer",
+    "Chat",
+    "Cost",
+    "Emission",
+    "Policy",
+    "Reply",
+    "Reward",
+    "Score",
+    "Session",
+    "Stage",
     "Transition",
 ]
