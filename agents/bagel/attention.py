@@ -1,0 +1,97 @@
+"""Attention over the rows of a pack, with SDPA or flex-attention."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .sequence import Pack
+
+
+class _ToRows(torch.autograd.Function):
+    """Flat tokens to padded rows. Padding repeats token 0; nothing reads it, so it passes no gradient back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, slots: Tensor) -> Tensor:
+        ctx.save_for_backward(slots)
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (slots,) = ctx.saved_tensors
+        return grads[0].index_select(0, slots), None, None
+
+
+class _FromRows(torch.autograd.Function):
+    """Padded rows to flat tokens: the inverse of ``_ToRows``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slots: Tensor) -> Tensor:
+        ctx.save_for_backward(slots)
+        ctx.size = len(x)
+        return x.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (slots,) = ctx.saved_tensors
+        grad = grads[0]
+        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, slots, grad), None
+
+
+def may_attend(pack: Pack) -> Tensor:
+    """The rule of ``Visibility`` over the rows of a pack, bool (R, L, L): [r, i, j] = slot i may attend to slot j.
+
+    Padding attends to padding only, so that no row of a softmax is empty.
+    """
+    padding = pack.rows < 0
+    flat = pack.rows.clamp(min=0)
+    item, visible, first, limit, causal = (x[flat] for x in pack.visibility)
+    item, visible = item.masked_fill(padding, -2), visible.masked_fill(padding, -1)
+    first, limit = first.masked_fill(padding, 0), limit.masked_fill(padding, 0)
+    causal = causal & ~padding
+    column = torch.arange(flat.shape[1], device=flat.device)
+    inside = (item[:, :, None] == item[:, None]) & (~causal[:, :, None] | (column[:, None] >= column))
+    return inside | ((visible[:, None] >= first[:, :, None]) & (visible[:, None] < limit[:, :, None]))
+
+
+class PackedAttention:
+    """An ``Attend`` over a pack: every token sees what the packing says."""
+
+    def __init__(self, pack: Pack, implementation: str = "sdpa") -> None:
+        """Args:
+
+        pack: What to attend over.
+        implementation: ``"sdpa"`` or ``"flex_attention"``.
+        """
+        self.shape = tuple(pack.rows.shape)
+        self.rows = pack.rows.clamp(min=0).reshape(-1)
+        self.slots = pack.slots
+        self.flex = implementation == "flex_attention"
+        mask = may_attend(pack)
+        self.mask = _block_mask(mask) if self.flex else mask[:, None]
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See ``Attend``."""
+        q, k, v = (
+            _ToRows.apply(x, self.rows, self.slots).view(*self.shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)
+        )
+        grouped = q.shape[1] != k.shape[1]
+        if self.flex:
+            out = _flex_attention()(q, k, v, block_mask=self.mask, enable_gqa=grouped)
+        else:
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
+        return _FromRows.apply(out.transpose(1, 2).flatten(0, 1), self.slots)
+
+
+def _block_mask(mask: Tensor) -> Any:
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    rows, length, _ = mask.shape
+    return create_block_mask(lambda b, h, i, j: mask[b, i, j], rows, None, length, length, device=mask.device)
+
+
+def _flex_attention() -> Any:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention)
