@@ -13,11 +13,13 @@ from .protocols import Answerer, Chat, Cost, Policy, Reply, Reward, Score, Sessi
 from .spaces import Emissions, Prose
 from .stages import FOLLOWS, Emission, Grammar, Stage, legal
 from .transcript import Ending, Entry, InvalidContent, Transcript
+from .vector import CanvasVectorEnv
 
 __all__ = [
     "FOLLOWS",
     "Answerer",
     "CanvasEnv",
+    "CanvasVectorEnv",
     "Chat",
     "Cost",
     "Emission",
@@ -52,9 +54,13 @@ __all__ = [
     "strip_escapes",
 ]
 
-gymnasium.register(
-    id="strokes/Scenes-v0",
-    entry_point="strokes.envs.canvas:CanvasEnv",
-    kwargs={"prompts": "scenes", "reward": "strokes.rewards.scenes:SceneReward"},
-)
-gymnasium.register(id="strokes/Canvas-v0", entry_point="strokes.envs.canvas:CanvasEnv")
+for _id, _kwargs in {
+    "strokes/Canvas-v0": {},
+    "strokes/Scenes-v0": {"prompts": "scenes", "reward": "strokes.rewards.scenes:SceneReward"},
+}.items():
+    gymnasium.register(
+        id=_id,
+        entry_point="strokes.envs.canvas:CanvasEnv",
+        vector_entry_point="strokes.envs.vector:CanvasVectorEnv",
+        kwargs=_kwargs,
+    )

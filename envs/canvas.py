@@ -141,7 +141,7 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
             self.transcript = self._fresh(options, seed)
         self._text = next((e.content for e in reversed(self.transcript.emissions) if _speaks(e)), "")
         self._left = self.budget - self.transcript.spent
-        return self.observe(), self._info("", {})
+        return self.observe(), self._info(dict.fromkeys(self.terms, NO_VERDICT))
 
     def step(self, action: Emission) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Take one emission, legal or not.
@@ -150,39 +150,37 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
             InvalidContent: Content of the wrong type, or an image of the wrong size or dtype (also a ``ValueError``).
             ResetNeeded: The episode is over.
         """
-        error = self.advance(action)
-        judged = self.reward is not None and self.scoring == "step"
-        score = self.reward([self.transcript])[0] if judged and self.reward else None
-        reward, info = self.settle(error, score)
-        return self.observe(), reward, self.transcript.ended is not None, False, info
+        self._advance(action)
+        transcript, score = self.transcript, None
+        if self.reward is not None and self.scoring == "step":
+            score = self.reward([transcript])[0]
+        reward, terms = self.pay(transcript, score)
+        return self.observe(), reward, transcript.ended is not None, False, self._info(terms)
 
-    def advance(self, action: Emission) -> str:
-        """The first half of a step: record the emission and spend budget; returns the error or ""."""
-        if self.transcript.ended:
-            raise ResetNeeded(f"Expected reset() after the end of the episode ({self.transcript.ended}), got step().")
-        error = self.transcript.record(action, grammar=self.grammar, max_chars=self.max_chars)
-        self._left -= 1
-        entry = self.transcript.emissions[-1]
-        if _speaks(entry):
-            self._text = entry.content
-        if self._left == 0 and not self.transcript.ended:
-            self.transcript.ended = Ending.BUDGET
-        return error
+    def pay(self, transcript: Transcript, score: Score | None) -> tuple[float, dict[str, float]]:
+        """What the last emission of ``transcript`` earns.
 
-    def settle(self, error: str, score: Score | None) -> tuple[float, dict[str, Any]]:
-        """The second half of a step: pay for the last emission by ``score`` (``None``: nothing but the penalty)."""
-        if self.scoring == "deferred" and score is None:
-            return 0.0, self._info(error, {})
-        paid: dict[str, float | None] = {"illegal": -self.penalty if error else 0.0}
-        terms: dict[str, float | None] = {}
+        Args:
+            transcript: Judged after the emission; gets the score's terms.
+            score: The verdict; ``None`` where nobody judged.
+
+        Returns:
+            The reward, and ``info["reward_terms"]``.
+        """
+        values: dict[str, float | None] = {}
+        reward = 0.0
+        if score is not None or self.scoring == "step":
+            reward = values["illegal"] = -self.penalty if transcript.emissions[-1].error else 0.0
         if score is not None:
-            self.transcript.grade(score)
-            terms = dict(score.steps[-1]) if score.steps else {}
-            paid |= terms
-            if self.transcript.ended:
-                terms, paid = {**terms, **score.terms}, {**paid, "outcome": score.total}
-        reward = sum(value for value in paid.values() if value is not None)
-        return float(reward), self._info(error, {**terms, **paid})
+            transcript.grade(score)
+            earned = dict(score.steps[-1]) if score.steps else {}
+            reward += sum(value for value in earned.values() if value is not None)
+            values |= earned
+            if transcript.ended:
+                values |= {**score.terms, "outcome": score.total}
+                reward += score.total or 0.0
+        terms = {name: values.get(name) for name in self.terms}
+        return float(reward), {name: NO_VERDICT if value is None else float(value) for name, value in terms.items()}
 
     def interject(self, words: str, source: str = CRITIC) -> None:
         """Words from outside, before the next emission: recorded, shown as ``text``, free of charge."""
@@ -206,12 +204,24 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
             return contact_sheet(self.transcript, num_cells=self.budget // 2)
         return ansi(self.transcript) if self.render_mode == "ansi" else None
 
-    def _info(self, error: str, terms: Mapping[str, float | None]) -> dict[str, Any]:
-        values = {name: terms.get(name) for name in self.terms}
+    def _advance(self, action: Emission) -> None:
+        """Record the emission and spend budget."""
+        if self.transcript.ended:
+            raise ResetNeeded(f"Expected reset() after the end of the episode ({self.transcript.ended}), got step().")
+        self.transcript.record(action, grammar=self.grammar, max_chars=self.max_chars)
+        self._left -= 1
+        entry = self.transcript.emissions[-1]
+        if _speaks(entry):
+            self._text = entry.content
+        if self._left == 0 and not self.transcript.ended:
+            self.transcript.ended = Ending.BUDGET
+
+    def _info(self, terms: dict[str, float]) -> dict[str, Any]:
+        entries = self.transcript.emissions
         return {
             "action_mask": self.transcript.mask(self.grammar),
-            "error": error,
-            "reward_terms": {name: NO_VERDICT if value is None else float(value) for name, value in values.items()},
+            "error": entries[-1].error if entries else "",
+            "reward_terms": terms,
         }
 
     def _fresh(self, options: Mapping[str, Any], seed: int | None) -> Transcript:
