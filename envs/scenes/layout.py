@@ -6,7 +6,6 @@ training); ``free=True`` places objects anywhere.
 """
 
 import functools
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,8 @@ JITTER = 1.0
 GAP = 1.0
 """Smallest distance between the boxes of two objects in pixels at 48 px."""
 MAX_OBJECTS = 6
+MARGIN = 0.05
+"""By how much relations in a layout pass GenEval's threshold of one half, to survive errors of a pixel."""
 DEAD_ZONE = 0.1
 """GenEval's position threshold."""
 
@@ -96,7 +97,7 @@ def cells_hold(rel: str, cell_a: int, cell_b: int) -> bool:
 
 def feasible(graph: Graph) -> bool:
     """Whether the 3 x 3 grid has room for a graph: at most six objects, and cells that hold all relations."""
-    return graph.total <= MAX_OBJECTS and _assign(graph, list(range(9)), None) is not None
+    return graph.total <= MAX_OBJECTS and _assign(graph, None, {}) is not None
 
 
 def sample_layout(
@@ -107,6 +108,8 @@ def sample_layout(
     free: bool = False,
     jitter: float = JITTER,
     radius: tuple[float, float] = RADIUS,
+    kept: Sequence[tuple[Object, int]] = (),
+    prefer: Sequence[int] = (),
 ) -> Layout:
     """A scene with exactly the objects of a graph, relations held with a margin.
 
@@ -117,22 +120,31 @@ def sample_layout(
         free: Anywhere on the canvas instead of one object per cell.
         jitter: Largest offset from a cell's centre in pixels at 48 px.
         radius: Range of the radius in pixels at 48 px.
+        kept: Objects that are there already, with the ids of their nodes; they stay as they are (grid only).
+        prefer: Cells to take first for objects without relations (grid only).
 
     Raises:
-        ValueError: The graph has more than six objects or relations that do not fit on the canvas.
+        ValueError: More than six objects, relations that do not fit on the canvas, or kept objects in the way.
     """
     if not feasible(graph):
         raise ValueError(f"Expected at most {MAX_OBJECTS} objects whose relations fit on a 3 x 3 grid, got {graph!r}.")
-    items = [(node.shape, node.color, node.id) for node in graph.nodes for _ in range(node.count)]
-    colors = [color or _pick(rng, tuple(COLORS)) for _, color, _ in items]
-    for _ in range(2000):
-        placed = _scatter(graph, colors, rng, size, radius) if free else _on_grid(graph, rng, size, jitter, radius)
-        if placed is None:
+    there = [obj for obj, _ in kept]
+    ids = [id for _, id in kept]
+    cells = {id: [cell_of(o.x, o.y, size) for o, other in kept if other == id] for id in ids}
+    lacking = [node for node in graph.nodes for _ in range(node.count - ids.count(node.id))]
+    names = [(node.shape, node.color or _pick(rng, tuple(COLORS)), node.id) for node in lacking]
+    for _ in range(200):
+        if free:
+            spots = _scatter(graph, names, rng, size, radius)
+        else:
+            spots = _on_grid(graph, names, there, cells, prefer, rng, size, jitter, radius)
+        if spots is None:
             continue
-        objects = [Object(i[0], color, *p) for i, color, p in zip(items, colors, placed, strict=True)]
-        if _relations_hold(graph, {item[2]: each for item, each in zip(items, objects, strict=True)}):
-            return _ordered(objects, [i[2] for i in items], size)
-    raise ValueError(f"Expected a graph that fits on a canvas of {size} px, got {graph!r}.")
+        objects = there + [Object(name[0], name[1], *spot) for name, spot in zip(names, spots, strict=True)]
+        owners = ids + [name[2] for name in names]
+        if _relations_hold(graph, dict(zip(owners, objects, strict=True)), margin=0.0 if kept else MARGIN):
+            return _ordered(objects, owners, size)
+    raise ValueError(f"Expected a graph that fits on a canvas of {size} px, got {graph!r} beside {there!r}.")
 
 
 def place(
@@ -146,8 +158,7 @@ def place(
         ease = 1 - attempt / 50  # less jitter where a neighbour is close
         r = _quarter(rng.uniform(radius[0], radius[0] + ease * (radius[1] - radius[0])) * scale)
         x, y = (_quarter((k + 0.5) * size / 3 + rng.uniform(-jitter, jitter) * scale * ease) for k in (column, row))
-        left, top, right, bottom = (r * value for value in _extent(shape))
-        x, y = min(max(x, _up(-left)), _down(size - right)), min(max(y, _up(-top)), _down(size - bottom))
+        x, y = _inside(x, y, shape, r, size)
         candidate = Object(shape, "black", x, y, r)
         if all(_apart(candidate, other, GAP * scale) for other in others):
             break
@@ -160,6 +171,12 @@ def _pick(rng: np.random.Generator, options: Sequence[str]) -> str:
 
 def _quarter(value: float) -> float:
     return round(value * 4) / 4
+
+
+def _inside(x: float, y: float, shape: str, r: float, size: int) -> tuple[float, float]:
+    """The point moved so far that the whole object is on the canvas."""
+    left, top, right, bottom = (r * value for value in _extent(shape))
+    return min(max(x, _up(-left)), _down(size - right)), min(max(y, _up(-top)), _down(size - bottom))
 
 
 def _up(value: float) -> float:
@@ -175,67 +192,96 @@ def _apart(a: Object, b: Object, gap: float) -> bool:
     return max(p[0] - q[2], q[0] - p[2], p[1] - q[3], q[1] - p[3]) >= gap
 
 
-def _assign(graph: Graph, cells: Sequence[int], rng: np.random.Generator | None) -> list[int] | None:
-    """A cell for each object (nodes in order, counts expanded) such that all relations hold; ``None``: impossible.
+def _assign(
+    graph: Graph, rng: np.random.Generator | None, kept: Mapping[int, Sequence[int]], prefer: Sequence[int] = ()
+) -> list[int] | None:
+    """A cell for each object that is not kept (nodes in order, counts expanded) such that all relations hold.
 
-    The search takes cells in the given order, shuffled anew at each depth where ``rng`` is given.
+    Args:
+        graph: What to place.
+        rng: Shuffles the cells anew at each depth of the search; without it they come in order.
+        kept: Cells already taken by the objects of a node.
+        prefer: Cells that objects without relations take first.
+
+    Returns:
+        ``None`` where that is impossible.
     """
-    if graph.total > len(cells):
+    taken = [cell for cells in kept.values() for cell in cells]
+    open_cells = [cell for cell in range(9) if cell not in taken]
+    if graph.total - len(taken) > len(open_cells):
         return None
-    related = graph.linear_extension([edge.src for edge in graph.edges])
-    found: dict[int, int] = {}
+    found = {id: cells[0] for id, cells in kept.items() if graph.node(id).count == 1}
+    related = [id for id in graph.linear_extension([edge.src for edge in graph.edges]) if id not in found]
 
     def search(k: int) -> bool:
+        edges = [edge for edge in graph.edges if edge.src in found and edge.dst in found]
+        if not all(cells_hold(edge.rel, found[edge.src], found[edge.dst]) for edge in edges):
+            return False
         if k == len(related):
             return True
-        options = [cells[int(i)] for i in rng.permutation(len(cells))] if rng is not None else cells
-        for cell in options:
-            if cell in found.values():
-                continue
-            found[related[k]] = cell
-            edges = [e for e in graph.edges if e.src in found and e.dst in found]
-            if all(cells_hold(e.rel, found[e.src], found[e.dst]) for e in edges) and search(k + 1):
-                return True
-            del found[related[k]]
+        for cell in _shuffled(open_cells, rng):
+            if cell not in found.values():
+                found[related[k]] = cell
+                if search(k + 1):
+                    return True
+                del found[related[k]]
         return False
 
     if not search(0):
         return None
-    free = [cell for cell in cells if cell not in found.values()]
-    left = iter(free if rng is None else [free[int(i)] for i in rng.permutation(len(free))])
-    return [found[n.id] if n.id in found else next(left) for n in graph.nodes for _ in range(n.count)]
+    free = [cell for cell in _shuffled(open_cells, rng) if cell not in found.values()]
+    left = iter(sorted(free, key=lambda cell: cell not in prefer))
+    return [
+        found[node.id] if node.id in related else next(left)
+        for node in graph.nodes
+        for _ in range(node.count - len(kept.get(node.id, ())))
+    ]
+
+
+def _shuffled(cells: Sequence[int], rng: np.random.Generator | None) -> Sequence[int]:
+    return cells if rng is None else [cells[int(k)] for k in rng.permutation(len(cells))]
 
 
 def _on_grid(
-    graph: Graph, rng: np.random.Generator, size: int, jitter: float, radius: tuple[float, float]
+    graph: Graph,
+    names: Sequence[tuple[str, str, int]],
+    there: Sequence[Object],
+    kept: Mapping[int, Sequence[int]],
+    prefer: Sequence[int],
+    rng: np.random.Generator,
+    size: int,
+    jitter: float,
+    radius: tuple[float, float],
 ) -> list[tuple[float, float, float]] | None:
-    cells = _assign(graph, range(9), rng)
-    assert cells is not None, "feasible() was asked first"
-    shapes = [node.shape for node in graph.nodes for _ in range(node.count)]
-    done: list[Object] = []
-    for shape, cell in zip(shapes, cells, strict=True):
-        spot = place(shape, cell, rng, size, done, jitter=jitter, radius=radius)
-        done.append(Object(shape, "black", *spot))
-    gap = GAP * size / 48
-    if not all(_apart(a, b, gap) for a, b in itertools.combinations(done, 2)):
+    cells = _assign(graph, rng, kept, prefer)
+    if cells is None:
         return None
-    return [(item.x, item.y, item.radius) for item in done]
+    done = list(there)
+    for (shape, color, _), cell in zip(names, cells, strict=True):
+        item = Object(shape, color, *place(shape, cell, rng, size, done, jitter=jitter, radius=radius))
+        if not all(_apart(item, other, GAP * size / 48) for other in done):
+            return None
+        done.append(item)
+    return [(item.x, item.y, item.radius) for item in done[len(there) :]]
 
 
 def _scatter(
-    graph: Graph, colors: Sequence[str], rng: np.random.Generator, size: int, radius: tuple[float, float]
+    graph: Graph,
+    names: Sequence[tuple[str, str, int]],
+    rng: np.random.Generator,
+    size: int,
+    radius: tuple[float, float],
 ) -> list[tuple[float, float, float]] | None:
-    items = [(node.id, node.shape) for node in graph.nodes for _ in range(node.count)]
     done: list[Object] = []
-    for (id, shape), color in zip(items, colors, strict=True):
+    for shape, color, id in names:
         for _ in range(60):  # tries for one object before the whole scene is begun anew
             r = _quarter(rng.uniform(*radius) * size / 48)
             left, top, right, bottom = (r * value for value in _extent(shape))
             x, y = (_quarter(rng.uniform(-low, size - high)) for low, high in ((left, right), (top, bottom)))
-            x, y = min(max(x, _up(-left)), _down(size - right)), min(max(y, _up(-top)), _down(size - bottom))
-            item = Object(shape, color, x, y, r)
-            near = {other: placed for (other, _), placed in zip(items, done, strict=False)} | {id: item}
-            if all(_apart(item, other, 2 * GAP * size / 48) for other in done) and _relations_hold(graph, near):
+            item = Object(shape, color, *_inside(x, y, shape, r, size), r)
+            near = {name[2]: other for name, other in zip(names, done, strict=False)} | {id: item}
+            apart = all(_apart(item, other, 2 * GAP * size / 48) for other in done)
+            if apart and _relations_hold(graph, near, MARGIN):
                 done.append(item)
                 break
         else:
@@ -243,10 +289,10 @@ def _scatter(
     return [(item.x, item.y, item.radius) for item in done]
 
 
-def _relations_hold(graph: Graph, objects: Mapping[int, Object]) -> bool:
-    """Whether the relations between the objects that are there hold, with a margin."""
+def _relations_hold(graph: Graph, objects: Mapping[int, Object], margin: float) -> bool:
+    """Whether the relations between the objects that are there hold."""
     return all(
-        edge.rel in relative_position(box_of(objects[edge.src]), box_of(objects[edge.dst]), margin=0.05)
+        edge.rel in relative_position(box_of(objects[edge.src]), box_of(objects[edge.dst]), margin)
         for edge in graph.edges
         if edge.src in objects and edge.dst in objects
     )

@@ -1,0 +1,370 @@
+"""A painter of scenes that plans, errs on purpose, inspects and repairs.
+
+It plans one or two objects per step in reading order, says places only in ``<ins>``, draws with the exact
+renderer, inspects what it drew (its own strokes from memory, other people's with the detector), corrects
+with REFINE, and stops when the prompt is fulfilled. It takes up any transcript, re-opened, cut or edited.
+Without errors and with them, its final canvas fulfils every prompt of the language.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..envs.markup import Inspection, Plan, parse_inspection, parse_plan
+from ..envs.protocols import Cost, Reply, Session
+from ..envs.scenes.changes import Edit, Fault, Thing, apply, assign, compare, graph_of, missing, plan_faults, repairs
+from ..envs.scenes.graph import Graph
+from ..envs.scenes.language import (
+    NOT_JUDGED,
+    Report,
+    describe,
+    describe_edits,
+    describe_report,
+    parse,
+    parse_edits,
+    supported,
+)
+from ..envs.scenes.layout import sample_layout
+from ..envs.scenes.render import SIZE, Object, render
+from ..envs.scenes.tasks import Task
+from ..envs.stages import Emission, Stage
+from ..envs.transcript import Transcript
+from .brush import Canvas, free_cells, mark, scene_of, see, spoil, things, work
+from .detours import detour, plan_error
+
+HARMLESS = Thing("circle", "black", 4)
+"""What is drawn for a prompt outside the language."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How a scripted painter works."""
+
+    error_rate: float = 0.0
+    """Share of sketches spoiled on purpose (and repaired)."""
+    detour_rate: float = 0.0
+    """Share of adding steps that take an announced detour: one more step."""
+    plan_error_rate: float = 0.0
+    """Share of adding steps whose plan contradicts the prompt (and is written anew)."""
+    per_step: tuple[int, int] = (1, 2)
+    """Fewest and most objects added per step."""
+    max_images: int = 5
+    """Sketches aimed at, errors not counted; the paper caps its trajectories at five states."""
+
+
+TEACHING = Habits(error_rate=0.25, detour_rate=0.25, plan_error_rate=0.1)
+"""Habits for demonstrations. Detours: measured, they give the paper's 3.5 images on compositions."""
+
+
+class ScriptedSession:
+    """One canvas in the painter's hands.
+
+    Args:
+        transcript: Read, never written.
+        size: Side of the canvas in pixels.
+        rng: The only source of randomness.
+    """
+
+    def __init__(self, transcript: Transcript, size: int, rng: np.random.Generator) -> None:
+        self.transcript, self.size, self.rng = transcript, size, rng
+        self.graph: Graph | None = parse(transcript.prompt) if supported(transcript.prompt) else None
+        self.target: tuple[Object, ...] | None = None
+        self.memory: dict[bytes, Canvas] = {_key(np.empty(0)): ()}
+
+    def canvas(self, image: np.ndarray | None) -> Canvas:
+        """What an image shows: from memory if this session drew it, else from the detector."""
+        key = _key(np.empty(0) if image is None else image)
+        if key not in self.memory:
+            assert image is not None
+            self.memory[key] = see(image)
+            self.target = None  # somebody else drew: think again
+        return self.memory[key]
+
+    def remember(self, image: np.ndarray, canvas: Canvas) -> np.ndarray:
+        """Keep in mind what an image shows."""
+        self.memory[_key(image)] = canvas
+        return image
+
+    def aim(self, canvas: Canvas) -> tuple[Object, ...]:
+        """The scene this session works towards, in reading order; laid out around what is there."""
+        if self.target is None:
+            assert self.graph is not None
+            self.target = _laid_out(self.graph, canvas, self.placeholders(), self.rng, self.size)
+        return self.target
+
+    def aimed(self, canvas: Canvas) -> tuple[Thing, ...]:
+        """The state this session works towards."""
+        return things([mark(item, self.size) for item in self.aim(canvas)])
+
+    def placeholders(self) -> tuple[Thing, ...]:
+        """Things announced as placeholders and not changed since."""
+        held: list[Thing] = []
+        for entry in self.transcript.accepted:
+            if entry.stage is not Stage.PLAN:
+                continue
+            for edit in _edits(parse_plan(str(entry.content)).ins) or ():
+                held = [thing for thing in held if thing not in (edit.thing, edit.new)]
+                if edit.placeholder:
+                    held.append(edit.thing)
+        return tuple(held)
+
+
+class ScriptedPainter:
+    """The painter as a policy.
+
+    Args:
+        habits: By default it makes no mistake and no detour.
+    """
+
+    def __init__(self, habits: Habits | None = None) -> None:
+        self.habits = habits or Habits()
+
+    def start(self, transcript: Transcript, size: int, seed: Sequence[int]) -> ScriptedSession:
+        """A session on an empty or re-opened transcript."""
+        return ScriptedSession(transcript, size, np.random.default_rng(np.random.SeedSequence(list(seed))))
+
+    def act(self, sessions: Sequence[Session], masks: Sequence[np.ndarray]) -> list[Reply]:
+        """One reply per session, of a stage that its mask allows."""
+        replies = []
+        for session, mask in zip(sessions, masks, strict=True):
+            if not isinstance(session, ScriptedSession):
+                raise ValueError(f"Expected a session of this painter's start(), got {session!r}.")
+            replies.append(Reply(emission=self._emit(session, mask), cost=Cost()))
+        return replies
+
+    def close(self, sessions: Sequence[Session]) -> None:
+        """Nothing is held."""
+
+    def _emit(self, session: ScriptedSession, mask: np.ndarray) -> Emission:
+        wanted = _preferred(session)
+        if not mask[wanted]:
+            allowed = [stage for stage in Stage if mask[stage]]
+            if not allowed:
+                raise ValueError("Expected a mask that allows at least one stage, got none.")
+            wanted = allowed[0]
+        if wanted is Stage.PLAN:
+            return Emission(wanted, str(_plan(session, self.habits)))
+        if wanted is Stage.SKETCH:
+            return Emission(wanted, _sketch(session, self.habits))
+        if wanted is Stage.INSPECT:
+            return Emission(wanted, str(_inspect(session)))
+        return Emission(wanted, _refine(session) if wanted is Stage.REFINE else "")
+
+
+def demonstrate(task: Task | str, rng: np.random.Generator, size: int = SIZE, habits: Habits = TEACHING) -> Transcript:
+    """A whole drawing, failures and their repair included; what failed is context only (``loss=False``).
+
+    Args:
+        task: A task, or any prompt.
+        rng: The only source of randomness.
+        size: Side of the canvas in pixels.
+        habits: How often the painter errs and takes detours.
+    """
+    prompt, meta = (task, {}) if isinstance(task, str) else (task.prompt, task.meta)
+    transcript = Transcript(prompt=prompt, size=size, meta=meta)
+    painter, session = ScriptedPainter(habits), ScriptedSession(transcript, size, rng)
+    while transcript.ended is None:
+        (reply,) = painter.act([session], [transcript.mask()])
+        error = transcript.record(reply.emission)
+        assert not error, error
+    mark_failures(transcript)
+    return transcript
+
+
+def mark_failures(transcript: Transcript) -> None:
+    """Set ``loss=False`` on what an inspection rejected: the image, or the plan where the plan was wrong."""
+    accepted = transcript.accepted
+    for k, entry in enumerate(accepted):
+        if entry.stage is not Stage.INSPECT or parse_inspection(str(entry.content)).refine is None:
+            continue
+        wrong_plan = k + 1 < len(accepted) and accepted[k + 1].stage is Stage.PLAN
+        back = next((e for e in accepted[k::-1] if (e.stage is Stage.PLAN if wrong_plan else e.stage.is_image)), None)
+        if back is not None:
+            back.loss = False
+
+
+def _key(image: np.ndarray) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
+
+
+def _edits(text: str | None) -> tuple[Edit, ...] | None:
+    """The edits of an instruction, ``None`` where it is outside the language."""
+    try:
+        return parse_edits(text or "")
+    except ValueError:
+        return None
+
+
+def _laid_out(
+    graph: Graph, canvas: Canvas, placeholders: Sequence[Thing], rng: np.random.Generator, size: int
+) -> tuple[Object, ...]:
+    """A satisfying scene that keeps as much of a canvas as it can."""
+    solid = [each for each in canvas if each.item is not None and each.thing not in placeholders]
+    taken, _ = assign(things(solid), graph)
+    related = {end for edge in graph.edges for end in (edge.src, edge.dst)}
+    kept = [(solid[k].item, id) for k, id in taken.items()]
+    spare = [each.thing.cell for each in canvas if each.item not in [item for item, _ in kept]]
+    cells = [cell for cell in spare if cell is not None]
+    for attempt in (kept, [(item, id) for item, id in kept if id not in related], []):
+        if len({mark(item, size).thing.cell for item, _ in attempt if item}) < len(attempt):
+            continue  # two in one cell
+        try:
+            fixed = [(item, id) for item, id in attempt if item is not None]
+            return sample_layout(graph, rng, size, kept=fixed, prefer=cells).scene.objects
+        except ValueError:
+            continue
+    raise AssertionError(f"no layout for {graph!r}")
+
+
+def _preferred(session: ScriptedSession) -> Stage:
+    accepted = session.transcript.accepted
+    if not accepted:
+        return Stage.PLAN
+    last = accepted[-1]
+    if last.stage is Stage.PLAN:
+        return Stage.SKETCH
+    if last.stage is Stage.SKETCH:
+        return Stage.INSPECT
+    if last.stage is Stage.INSPECT:
+        inspection = parse_inspection(str(last.content))
+        if inspection.refine is not None:
+            return Stage.PLAN if inspection.comment.startswith("the plan") else Stage.REFINE
+    return Stage.STOP if _finished(session) else Stage.PLAN
+
+
+def _finished(session: ScriptedSession) -> bool:
+    canvas = session.canvas(session.transcript.canvas)
+    if session.graph is None:
+        return bool(session.transcript.images)
+    return not compare(things(canvas), session.aimed(canvas))
+
+
+def _plan(session: ScriptedSession, habits: Habits) -> Plan:
+    canvas = session.canvas(session.transcript.canvas)
+    state, accepted = things(canvas), session.transcript.accepted
+    edits: Sequence[Edit] = ()
+    if accepted and accepted[-1].stage is Stage.INSPECT:
+        edits = _applicable(state, _edits(parse_inspection(str(accepted[-1].content)).refine))
+    if not edits:
+        edits = _next_edits(session, canvas, habits)
+    after = [thing for thing in apply(state, edits) if thing.shape is not None]
+    return Plan(describe_edits(edits), describe(graph_of(after)))
+
+
+def _applicable(state: Sequence[Thing], edits: Sequence[Edit] | None) -> Sequence[Edit]:
+    """The edits, or none if one of them names what is not there."""
+    try:
+        apply(state, edits or ())
+        return edits or ()
+    except ValueError:
+        return ()
+
+
+def _next_edits(session: ScriptedSession, canvas: Canvas, habits: Habits) -> Sequence[Edit]:
+    state, rng = things(canvas), session.rng
+    if session.graph is None:
+        return (Edit("redraw" if HARMLESS in state else "add", HARMLESS),)
+    todo = repairs(compare(state, session.aimed(canvas)))
+    fixes = [edit for edit in todo if edit.kind != "add"]
+    adds = [edit for edit in todo if edit.kind == "add"]
+    if fixes:
+        return fixes
+    if not adds:  # complete, yet a plan is asked for: draw something anew that is there
+        return (Edit("redraw", state[0]),)
+    left = max(1, habits.max_images - len(session.transcript.images))
+    low, high = habits.per_step
+    num = max(int(rng.integers(low, high + 1)), -(-len(adds) // left))
+    now = adds[:num]
+    roomy = left > 1 + -(-(len(adds) - len(now)) // high)
+    chance, spots = rng.random(), free_cells([*canvas, *(mark(i, session.size) for i in session.aim(canvas))], rng)
+    if roomy and chance < habits.detour_rate:
+        return detour(now, session.graph, spots, rng)
+    if chance < habits.detour_rate + habits.plan_error_rate:
+        return plan_error(now, state, session.graph, spots, rng)
+    return now
+
+
+def _sketch(session: ScriptedSession, habits: Habits) -> np.ndarray:
+    canvas = session.canvas(session.transcript.canvas)
+    plan = parse_plan(str(next(e.content for e in reversed(session.transcript.accepted) if e.stage is Stage.PLAN)))
+    edits = _applicable(things(canvas), _edits(plan.ins)) or _from_description(things(canvas), plan.des, session.rng)
+    wanted = _worked(session, canvas, edits)
+    if session.graph is not None and session.rng.random() < habits.error_rate:
+        new = [thing for thing in things(wanted) if thing not in things(canvas)]
+        return session.remember(*spoil(wanted, new, session.rng, session.size))
+    return session.remember(render(scene_of(wanted, session.size)), wanted)
+
+
+def _worked(session: ScriptedSession, canvas: Canvas, edits: Sequence[Edit]) -> Canvas:
+    ready = {}
+    if session.graph is not None:
+        ready = {mark(item, session.size).thing: item for item in session.aim(canvas)}
+    return work(canvas, edits, session.rng, session.size, ready)
+
+
+def _from_description(state: Sequence[Thing], des: str, rng: np.random.Generator) -> tuple[Edit, ...]:
+    """Additions that bring a canvas closer to a description in other people's words; none if it cannot be read."""
+    try:
+        lacking = missing(state, parse(des))
+    except ValueError:
+        return ()
+    free = [cell for cell in range(9) if cell not in {thing.cell for thing in state}]
+    cells = sorted(int(cell) for cell in rng.permutation(free)[: lacking.total])
+    names = [(node.shape, node.color or "black") for node in lacking.nodes for _ in range(node.count)]
+    return tuple(Edit("add", Thing(*name, cell)) for name, cell in zip(names, cells, strict=False))
+
+
+def _refine(session: ScriptedSession) -> np.ndarray:
+    canvas = session.canvas(session.transcript.canvas)
+    last = session.transcript.accepted[-1]
+    asked = parse_inspection(str(last.content)).refine if last.stage is Stage.INSPECT else None
+    edits = _applicable(things(canvas), _edits(asked))
+    if not edits and session.graph is not None:  # words outside the language: do what is wrong by our own lights
+        edits = repairs(f for f in compare(things(canvas), session.aimed(canvas)) if f.kind != "missing")
+    refined = _worked(session, canvas, edits)
+    return session.remember(render(scene_of(refined, session.size)), refined)
+
+
+def _inspect(session: ScriptedSession) -> Inspection:
+    if session.graph is None:
+        return Inspection(NOT_JUDGED)
+    accepted = session.transcript.accepted
+    at = max(k for k, entry in enumerate(accepted) if entry.stage is Stage.PLAN)
+    canvas = session.canvas(session.transcript.canvas)
+    seen, before = things(canvas), things(session.canvas(_image_before(session.transcript, accepted[at])))
+    edits = _applicable(before, _edits(parse_plan(str(accepted[at].content)).ins))
+    held, goal = session.placeholders(), session.aimed(canvas)
+    wanted = apply(before, edits) if edits else seen
+    against = plan_faults(before, wanted, session.graph, held)
+    if against:
+        correction = _correction(seen, goal, held, against)
+        if correction:
+            return Inspection(describe_report(Report(faults=against)), describe_edits(correction))
+    faults = compare(seen, wanted)
+    if faults:
+        return Inspection(describe_report(Report(faults=faults)), describe_edits(repairs(faults)))
+    complete = not compare(seen, goal)
+    pending = tuple(thing for thing in seen if thing in held)
+    lacking = missing([thing for thing in seen if thing not in held], session.graph)
+    return Inspection(describe_report(Report(complete=complete, missing=lacking, pending=pending)))
+
+
+def _image_before(transcript: Transcript, plan: object) -> np.ndarray | None:
+    """The canvas when a plan was written."""
+    k = next(k for k, entry in enumerate(transcript.emissions) if entry is plan)
+    return replace(transcript, emissions=transcript.emissions[:k]).canvas
+
+
+def _correction(
+    seen: Sequence[Thing], goal: Sequence[Thing], held: Sequence[Thing], against: Sequence[Fault]
+) -> tuple[Edit, ...]:
+    """What turns the canvas of a wrong plan into a part of the goal: lost things come back, the rest can wait."""
+    lost = [(f.wanted.shape, f.wanted.color) for f in against if f.kind == "dropped" and f.wanted]
+    faults = []
+    for fault in compare(seen, goal):
+        back = fault.wanted is not None and (fault.wanted.shape, fault.wanted.color) in lost
+        if fault.seen not in held and (fault.kind != "missing" or back):
+            faults.append(fault)
+    return repairs(faults)
