@@ -83,6 +83,8 @@ class Reply:
     """A policy's answer: the emission the environment sees and what only the learner needs."""
 
     emission: Emission
+    source: str = "policy"
+    """Who is behind it; the driver writes it into the transcript's entry."""
     tokens: tuple[int, ...] = ()
     """Sampled token ids, the switch token first."""
     logps: tuple[float, ...] = ()

@@ -87,7 +87,8 @@ class Emissions(spaces.OneOf):
 
     def contains(self, x: Any) -> bool:
         """Whether ``x`` is ``(stage, content)`` with a content of that stage's branch."""
-        return super().contains(x)
+        # A Box would accept, with a warning, whatever NumPy can make an array of.
+        return super().contains(x) if isinstance(x, tuple) and len(x) == 2 and _fits(*x) else False
 
     def _content(self, stage: Stage) -> Any:
         branch = self.spaces[stage]
@@ -101,6 +102,11 @@ class Emissions(spaces.OneOf):
 
     def __repr__(self) -> str:
         return f"Emissions({', '.join(str(branch) for branch in self.spaces)})"
+
+
+def _fits(number: Any, content: Any) -> bool:
+    stages = [int(stage) for stage in Stage]
+    return number in stages and isinstance(content, np.ndarray if Stage(number).is_image else str)
 
 
 def _per_stage(values: Any) -> np.ndarray:
