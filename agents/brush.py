@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..envs.scenes.changes import Edit, Thing, apply, find
+from ..envs.scenes.changes import Edit, Thing, apply, compare
 from ..envs.scenes.layout import box_of, cell_of, place
-from ..envs.scenes.render import COLORS, SHAPES, Object, Scene, render
+from ..envs.scenes.render import BACKGROUND, COLORS, SHAPES, Object, Scene, render
 
 SPOILS = ("color", "shape", "place", "missing", "extra", "blend")
-"""Ways to get a sketch wrong; "blend" is a half-finished change, as small models draw it."""
-BLEND = (0.4, 0.6)
+"""Ways to get a sketch wrong; "blend" is a half-finished or damaged shape, as small models
+draw it, and counts for what the detector takes it for."""
+BLEND = (0.4, 0.75)
 """Share of the wrong image in a blend."""
 
 
@@ -163,8 +164,8 @@ def spoil(
     rest = (*canvas[:k], *canvas[k + 1 :])
     if kind == "missing":
         return _finish(rest, size)
-    if kind == "blend":
-        return _blend(canvas, k, item, rng, size)
+    if kind == "blend" and (blended := _blend(canvas, k, item, rng, size)) is not None:
+        return blended
     if kind == "place":
         cell = free_cells(canvas, rng)[0]
         around = [each.item for each in rest if each.item is not None]
@@ -189,20 +190,41 @@ def _finish(marks: Iterable[Mark], size: int) -> tuple[np.ndarray, Canvas]:
 
 def _blend(
     canvas: Sequence[Mark], k: int, item: Object, rng: np.random.Generator, size: int
-) -> tuple[np.ndarray, Canvas]:
-    """Two shapes on top of each other, each half there: a blot."""
+) -> tuple[np.ndarray, Canvas] | None:
+    """Object ``k`` half turned into another or with a bite out of it, and what the detector makes of that.
+
+    ``None`` where the detector takes every try for right, or for more than one fault.
+    """
+    state, own = things(canvas), {each.thing: each for each in canvas}
+    for _ in range(10):
+        image = _mixed(canvas, item, rng, size) if rng.random() < 0.5 else _bitten(canvas, item, rng, size)
+        seen = see(image)
+        faults = compare(things(seen), state)
+        if len(faults) == 1 and state[k].cell in {t.cell for t in (faults[0].seen, faults[0].wanted) if t}:
+            return image, tuple(own.get(each.thing, each) for each in seen)
+    return None
+
+
+def _mixed(canvas: Sequence[Mark], item: Object, rng: np.random.Generator, size: int) -> np.ndarray:
     color = item.color if rng.random() < 0.6 else other(item.color, COLORS, rng)
     wrong = replace(item, shape=other(item.shape, SHAPES, rng), color=color)
+    objects = [wrong if each == item else each for each in scene_of(canvas, size).objects]
     share = rng.uniform(*BLEND)
-    objects = list(scene_of(canvas, size).objects)
-    at = objects.index(item)
-    images = [render(Scene((*objects[:at], each, *objects[at + 1 :]), size)) for each in (item, wrong)]
-    mixed = (1 - share) * images[0].astype(np.float32) + share * images[1]
-    blot = Mark(Thing(None, None, canvas[k].thing.cell), None)
-    return (mixed + 0.5).astype(np.uint8), ordered((*canvas[:k], blot, *canvas[k + 1 :]))
+    mixed = (1 - share) * render(scene_of(canvas, size)).astype(np.float32) + share * render(
+        Scene(tuple(objects), size)
+    )
+    return (mixed + 0.5).astype(np.uint8)
+
+
+def _bitten(canvas: Sequence[Mark], item: Object, rng: np.random.Generator, size: int) -> np.ndarray:
+    image = render(scene_of(canvas, size))
+    side = round(0.8 * item.radius)
+    x, y = (max(0, int(c + rng.uniform(-0.6, 0.6) * item.radius - side / 2)) for c in (item.x, item.y))
+    image[y : y + side, x : x + side] = BACKGROUND
+    return image
 
 
 __all__ = [
-    "BLEND", "SPOILS", "Canvas", "Mark", "find", "free_cells", "mark", "ordered", "other", "scene_of", "see", "spoil",
+    "BLEND", "SPOILS", "Canvas", "Mark", "free_cells", "mark", "ordered", "other", "scene_of", "see", "spoil",
     "things", "work",
 ]  # fmt: skip
