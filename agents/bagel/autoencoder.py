@@ -104,15 +104,15 @@ class Autoencoder(nn.Module):
         return {name: official_name(name.removeprefix("kl."), len(self.config.ch_mult)) for name in self.state_dict()}
 
     def official_state(self) -> dict[str, Tensor]:
-        """The weights under their official names; the 1 x 1 convolutions of the attention are 4-D there."""
-        names, state = self.official_names(), self.state_dict()
-        return {names[k]: v[:, :, None, None] if _is_pointwise(k, v) else v for k, v in state.items()}
+        """The weights under their official names."""
+        return self.to_official(self.state_dict())
+
+    def to_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict of this module under official names, where the attention is made of 1 x 1 convolutions."""
+        names = self.official_names()
+        return {names[k]: v[:, :, None, None] if ".attentions." in k and v.ndim == 2 else v for k, v in state.items()}
 
     def from_official(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of ``official_state``: official tensors under our names and with our shapes."""
+        """The inverse of ``to_official``."""
         ours = self.state_dict()
         return {k: state[name].reshape(ours[k].shape) for k, name in self.official_names().items()}
-
-
-def _is_pointwise(name: str, weight: Tensor) -> bool:
-    return ".attentions." in name and weight.ndim == 2

@@ -1,8 +1,10 @@
 """BAGEL: one decoder with two experts that reads and writes text, sees images and draws them by flow matching."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,6 +91,26 @@ class Bagel(PreTrainedModel):
                     nn.init.normal_(weight, std=scale)
         elif module is self:
             nn.init.zeros_(self.llm2vae.weight)
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, dtype: torch.dtype | None = None, **kwargs: Any) -> "Bagel":
+        """Read a checkpoint directory; see ``checkpoint.load``."""
+        from .checkpoint import load
+
+        return load(path, dtype=dtype, **kwargs)
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Tensor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write the official layout; see ``checkpoint.save``. Of the base class's options only these two matter."""
+        from .checkpoint import save
+
+        if is_main_process:
+            save(save_directory, self, state=state_dict)
 
     # Tokens in --------------------------------------------------------------------------------------
 

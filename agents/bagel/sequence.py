@@ -40,7 +40,7 @@ class CrossEntropy(NamedTuple):
 
 
 class Visibility(NamedTuple):
-    """Who sees whom: i sees j iff they share an item (j not after i where causal), or first_i <= visible_j < limit_i."""
+    """Who sees whom: i sees j iff they share an item (causal: j not after i), or first_i <= visible_j < limit_i."""
 
     item: Tensor
     """int64 (T,): number of the token's item."""
