@@ -159,7 +159,9 @@ class _Walk:
 
     def _plan(self, text: Any) -> float:
         corrects, self.refining = self.refining, False
-        self.before_plan = self.seen
+        # what a rejected plan did not ask for may go: it is no loss
+        rejected = self.order.wanted if corrects and self.order else None
+        self.before_plan = self.seen if rejected is None else tuple(t for t in self.seen if t in rejected)
         order = self._order(text)
         self.order = order
         if order is None:
@@ -182,10 +184,16 @@ class _Walk:
         if spare or missing(wanted, described).nodes:
             wanted, sound = _undrawn(described, edits, self.seen), False
         earlier, self.placeholders = self.placeholders, _placeholders(self.placeholders, edits, wanted)
-        faults = plan_faults(self.seen, wanted, self.graph, (*earlier, *self.placeholders))
+        faults = self._faults(wanted, (*earlier, *self.placeholders))
         sound = sound and not broken(wanted, described)
         idle = Counter(wanted) == Counter(self.seen)
         return _Order(wanted=wanted, described=described, faults=faults, sound=sound, idle=idle)
+
+    def _faults(self, after: Sequence[Thing], held: Sequence[Thing]) -> tuple[Fault, ...]:
+        """Where a state contradicts the prompt; a thing that makes way for another as good is no loss."""
+        faults = plan_faults(self.before_plan, after, self.graph, held)
+        had, has = (Counter(assign(state, self.graph)[0].values()) for state in (self.before_plan, after))
+        return tuple(fault for fault in faults if fault.kind != "dropped" or had - has)
 
     def _sketch(self, canvas: Any) -> float | None:
         self.seen = self._look(canvas)
@@ -216,7 +224,7 @@ class _Walk:
         except ValueError:
             return False
         if order.faults:
-            return not plan_faults(self.before_plan, after, self.graph, self.placeholders)
+            return not self._faults(after, self.placeholders)
         return order.errors(after) == 0
 
     def _truly(self, comment: str) -> bool:
@@ -225,7 +233,7 @@ class _Walk:
             said = parse_report(comment)
         except ValueError:
             return False
-        lacking = missing(self.seen, self.graph)
+        lacking = missing([thing for thing in self.seen if thing not in self.placeholders], self.graph)
         if said.faults or not said.judged or said.complete != (not lacking.nodes and not self.placeholders):
             return False
         pending = len(said.pending) == len(self.placeholders) and all(
