@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..envs.scenes.changes import Edit, Thing, apply, compare
-from ..envs.scenes.layout import box_of, cell_of, place
+from ..envs.scenes.layout import place
+from ..envs.scenes.places import apart, cell_of
 from ..envs.scenes.render import BACKGROUND, COLORS, SHAPES, Object, Scene, render
 
 SPOILS = ("color", "shape", "place", "missing", "extra", "blend")
@@ -110,15 +111,10 @@ def _drawn(
     around = [each.item for each in others if each.item is not None]
     if old is not None:
         return Object(thing.shape, color, old.x, old.y, old.radius)
-    if ready is not None and not any(_overlap(ready, other) for other in around):
+    if ready is not None and all(apart(ready, other) for other in around):
         return ready
     cell = thing.cell if thing.cell is not None else free_cells(others, rng)[0]
     return Object(thing.shape, color, *place(thing.shape, cell, rng, size, around))
-
-
-def _overlap(a: Object, b: Object) -> bool:
-    p, q = box_of(a), box_of(b)
-    return max(p[0] - q[2], q[0] - p[2], p[1] - q[3], q[1] - p[3]) < 0
 
 
 def free_cells(canvas: Sequence[Mark], rng: np.random.Generator) -> list[int]:

@@ -5,17 +5,15 @@ cell, because small models learn it (a 2.7 M-parameter model draws single edits 
 training); ``free=True`` places objects anywhere.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .graph import Graph
-from .render import COLORS, SHAPES, SIZE, Object, Scene
+from .places import PLACES, apart, box_of, cell_of, cells_hold, extent, relative_position
+from .render import COLORS, SIZE, Object, Scene
 
-PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
-"""Names of the nine cells of the 3 x 3 partition of the canvas, in reading order."""
 RADIUS = (5.5, 6.75)
 """Smallest and largest radius in pixels on a canvas of 48 px; scaled with the canvas."""
 JITTER = 1.0
@@ -25,10 +23,11 @@ GAP = 1.0
 MAX_OBJECTS = 6
 MARGIN = 0.05
 """By how much relations in a layout pass GenEval's threshold of one half, to survive errors of a pixel."""
+MAX_OBJECTS = 6
+MARGIN = 0.05
+"""By how much relations in a layout pass GenEval's threshold of one half, to survive errors of a pixel."""
 DEAD_ZONE = 0.1
 """GenEval's position threshold."""
-
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,59 +39,6 @@ class Layout:
     """Cell of each object, 0 … 8 in reading order (``PLACES``)."""
     nodes: tuple[int, ...]
     """Id of the graph's node that each object belongs to."""
-
-
-def cell_of(x: float, y: float, size: int) -> int:
-    """The cell 0 … 8 of the 3 x 3 partition in which a point lies."""
-    column, row = (min(2, max(0, int(3 * value / size))) for value in (x, y))
-    return 3 * row + column
-
-
-@functools.cache
-def _extent(shape: str) -> Box:
-    """Left, top, right and bottom end of a shape of radius 1 around its centre."""
-    axis = np.linspace(-1.25, 1.25, 1001)
-    ys, xs = np.nonzero(SHAPES[shape](*np.meshgrid(axis, axis)))
-    return float(axis[xs.min()]), float(axis[ys.min()]), float(axis[xs.max()]), float(axis[ys.max()])
-
-
-def box_of(item: Object) -> Box:
-    """Left, top, right and bottom of an object in pixels; a detected box differs by less than a pixel."""
-    left, top, right, bottom = _extent(item.shape)
-    r = item.radius
-    return item.x + left * r, item.y + top * r, item.x + right * r, item.y + bottom * r
-
-
-def relative_position(box_a: Sequence[float], box_b: Sequence[float], margin: float = 0.0) -> set[str]:
-    """GenEval's box rule: the relations of a to b that hold; y grows downwards.
-
-    With centres c and extents d: ``rev = max(|c_a - c_b| - 0.1 (d_a + d_b), 0)`` per axis with its sign; a relation
-    holds where the component of ``rev / ‖c_a - c_b‖`` passes ½. Near the diagonal two relations can hold.
-
-    Args:
-        box_a: Left, top, right, bottom.
-        box_b: The box that a is placed relative to.
-        margin: Added to the threshold of ½, so that the relation survives errors of a pixel.
-    """
-    a, b = box_a, box_b
-    off = ((a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2)
-    dead = (DEAD_ZONE * (a[2] - a[0] + b[2] - b[0]), DEAD_ZONE * (a[3] - a[1] + b[3] - b[1]))
-    dx, dy = (max(abs(o) - abs(d), 0.0) * (1 if o > 0 else -1) for o, d in zip(off, dead, strict=True))
-    if abs(dx) < 1e-3 and abs(dy) < 1e-3:
-        return set()
-    norm, least = (off[0] ** 2 + off[1] ** 2) ** 0.5, 0.5 + margin
-    holds = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
-    return {rel for rel, value in holds.items() if value / norm > least}
-
-
-def cells_hold(rel: str, cell_a: int, cell_b: int) -> bool:
-    """Whether objects in the centres of two cells hold a relation (diagonals hold two)."""
-    (row_a, col_a), (row_b, col_b) = divmod(cell_a, 3), divmod(cell_b, 3)
-    across, down = col_b - col_a, row_b - row_a
-    along, aside = {
-        "left of": (across, down), "right of": (-across, down), "above": (down, across), "below": (-down, across),
-    }[rel]  # fmt: skip
-    return along > 0 and along >= abs(aside)
 
 
 def feasible(graph: Graph) -> bool:
@@ -160,7 +106,7 @@ def place(
         x, y = (_quarter((k + 0.5) * size / 3 + rng.uniform(-jitter, jitter) * scale * ease) for k in (column, row))
         x, y = _inside(x, y, shape, r, size)
         candidate = Object(shape, "black", x, y, r)
-        if all(_apart(candidate, other, GAP * scale) for other in others):
+        if all(apart(candidate, other, GAP * scale) for other in others):
             break
     return x, y, r
 
@@ -175,7 +121,7 @@ def _quarter(value: float) -> float:
 
 def _inside(x: float, y: float, shape: str, r: float, size: int) -> tuple[float, float]:
     """The point moved so far that the whole object is on the canvas."""
-    left, top, right, bottom = (r * value for value in _extent(shape))
+    left, top, right, bottom = (r * value for value in extent(shape))
     return min(max(x, _up(-left)), _down(size - right)), min(max(y, _up(-top)), _down(size - bottom))
 
 
@@ -185,11 +131,6 @@ def _up(value: float) -> float:
 
 def _down(value: float) -> float:
     return (value * 4) // 1 / 4
-
-
-def _apart(a: Object, b: Object, gap: float) -> bool:
-    p, q = box_of(a), box_of(b)
-    return max(p[0] - q[2], q[0] - p[2], p[1] - q[3], q[1] - p[3]) >= gap
 
 
 def _assign(
@@ -259,7 +200,7 @@ def _on_grid(
     done = list(there)
     for (shape, color, _), cell in zip(names, cells, strict=True):
         item = Object(shape, color, *place(shape, cell, rng, size, done, jitter=jitter, radius=radius))
-        if not all(_apart(item, other, GAP * size / 48) for other in done):
+        if not all(apart(item, other, GAP * size / 48) for other in done):
             return None
         done.append(item)
     return [(item.x, item.y, item.radius) for item in done[len(there) :]]
@@ -276,11 +217,11 @@ def _scatter(
     for shape, color, id in names:
         for _ in range(60):  # tries for one object before the whole scene is begun anew
             r = _quarter(rng.uniform(*radius) * size / 48)
-            left, top, right, bottom = (r * value for value in _extent(shape))
+            left, top, right, bottom = (r * value for value in extent(shape))
             x, y = (_quarter(rng.uniform(-low, size - high)) for low, high in ((left, right), (top, bottom)))
             item = Object(shape, color, *_inside(x, y, shape, r, size), r)
             near = {name[2]: other for name, other in zip(names, done, strict=False)} | {id: item}
-            apart = all(_apart(item, other, 2 * GAP * size / 48) for other in done)
+            apart = all(apart(item, other, 2 * GAP * size / 48) for other in done)
             if apart and _relations_hold(graph, near, MARGIN):
                 done.append(item)
                 break
@@ -304,3 +245,9 @@ def _ordered(objects: Sequence[Object], ids: Sequence[int], size: int) -> Layout
     return Layout(
         Scene(tuple(objects[k] for k in order), size), tuple(cells[k] for k in order), tuple(ids[k] for k in order)
     )
+
+
+__all__ = [
+    "GAP", "JITTER", "MARGIN", "MAX_OBJECTS", "PLACES", "RADIUS", "Layout", "box_of", "cell_of", "cells_hold",
+    "feasible", "place", "relative_position", "sample_layout",
+]  # fmt: skip

@@ -1,0 +1,74 @@
+"""Places and boxes: the nine cells of a canvas, what fits where, and GenEval's relations."""
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+
+from .render import SHAPES, Object
+
+PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")
+"""Names of the nine cells of the 3 x 3 partition of the canvas, in reading order."""
+DEAD_ZONE = 0.1
+"""GenEval's position threshold."""
+
+Box = tuple[float, float, float, float]
+
+
+def cell_of(x: float, y: float, size: int) -> int:
+    """The cell 0 … 8 of the 3 x 3 partition in which a point lies."""
+    column, row = (min(2, max(0, int(3 * value / size))) for value in (x, y))
+    return 3 * row + column
+
+
+@functools.cache
+def extent(shape: str) -> Box:
+    """Left, top, right and bottom end of a shape of radius 1 around its centre."""
+    axis = np.linspace(-1.25, 1.25, 1001)
+    ys, xs = np.nonzero(SHAPES[shape](*np.meshgrid(axis, axis)))
+    return float(axis[xs.min()]), float(axis[ys.min()]), float(axis[xs.max()]), float(axis[ys.max()])
+
+
+def box_of(item: Object) -> Box:
+    """Left, top, right and bottom of an object in pixels; a detected box differs by less than a pixel."""
+    left, top, right, bottom = extent(item.shape)
+    r = item.radius
+    return item.x + left * r, item.y + top * r, item.x + right * r, item.y + bottom * r
+
+
+def relative_position(box_a: Sequence[float], box_b: Sequence[float], margin: float = 0.0) -> set[str]:
+    """GenEval's box rule: the relations of a to b that hold; y grows downwards.
+
+    With centres c and extents d: ``rev = max(|c_a - c_b| - 0.1 (d_a + d_b), 0)`` per axis with its sign; a relation
+    holds where the component of ``rev / ‖c_a - c_b‖`` passes ½. Near the diagonal two relations can hold.
+
+    Args:
+        box_a: Left, top, right, bottom.
+        box_b: The box that a is placed relative to.
+        margin: Added to the threshold of ½, so that the relation survives errors of a pixel.
+    """
+    a, b = box_a, box_b
+    off = ((a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2)
+    dead = (DEAD_ZONE * (a[2] - a[0] + b[2] - b[0]), DEAD_ZONE * (a[3] - a[1] + b[3] - b[1]))
+    dx, dy = (max(abs(o) - abs(d), 0.0) * (1 if o > 0 else -1) for o, d in zip(off, dead, strict=True))
+    if abs(dx) < 1e-3 and abs(dy) < 1e-3:
+        return set()
+    norm, least = (off[0] ** 2 + off[1] ** 2) ** 0.5, 0.5 + margin
+    holds = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
+    return {rel for rel, value in holds.items() if value / norm > least}
+
+
+def cells_hold(rel: str, cell_a: int, cell_b: int) -> bool:
+    """Whether objects in the centres of two cells hold a relation (diagonals hold two)."""
+    (row_a, col_a), (row_b, col_b) = divmod(cell_a, 3), divmod(cell_b, 3)
+    across, down = col_b - col_a, row_b - row_a
+    along, aside = {
+        "left of": (across, down), "right of": (-across, down), "above": (down, across), "below": (-down, across),
+    }[rel]  # fmt: skip
+    return along > 0 and along >= abs(aside)
+
+
+def apart(a: Object, b: Object, gap: float = 0.0) -> bool:
+    """Whether the boxes of two objects are at least ``gap`` pixels apart."""
+    p, q = box_of(a), box_of(b)
+    return max(p[0] - q[2], q[0] - p[2], p[1] - q[3], q[1] - p[3]) >= gap
