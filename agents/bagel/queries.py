@@ -131,20 +131,25 @@ class Denoiser:
         Returns:
             (branches, canvases, width, p·p·z), float32, zero in the padding.
         """
+        _, latents = self.hidden(x, t)
+        v = self.contexts.model.velocity(latents).float()
+        v = v.view(self.num_branches, -1, v.shape[-1])
+        if self._valid is None:
+            return v.view(self.num_branches, *x.shape)
+        padded = v.new_zeros(self.num_branches, x.shape[0] * x.shape[1], v.shape[-1])
+        return padded.index_copy_(1, self._valid, v).view(self.num_branches, *x.shape)
+
+    def hidden(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Final hidden states of the markers (2 · images, D) and of the latents (tokens, D), in branch order."""
         model = self.contexts.model
         tokens = x.flatten(0, 1)
         if self._valid is not None:
             tokens = tokens.index_select(0, self._valid)
         tokens = tokens.to(self._marker_embeds.dtype)
         latents = model.vae2llm(tokens) + model.time_embedder(t.reshape(1)) + self._place_embeds
-        hidden = torch.cat([self._marker_embeds, *[latents] * self.num_branches])
-        out = self.contexts.forward(hidden, self._positions, self._routing, self._work, self._layout)
-        v = model.velocity(out[len(self._marker_embeds) :]).float()
-        v = v.view(self.num_branches, -1, v.shape[-1])
-        if self._valid is None:
-            return v.view(self.num_branches, *x.shape)
-        padded = v.new_zeros(self.num_branches, x.shape[0] * x.shape[1], v.shape[-1])
-        return padded.index_copy_(1, self._valid, v).view(self.num_branches, *x.shape)
+        embeds = torch.cat([self._marker_embeds, *[latents] * self.num_branches])
+        out = self.contexts.forward(embeds, self._positions, self._routing, self._work, self._layout)
+        return out[: len(self._marker_embeds)], out[len(self._marker_embeds) :]
 
     def _prepare(self, views: list[View], sizes: np.ndarray) -> None:
         """Lay out the images: all markers first (und), then all latents (gen), in the order of ``views``."""
