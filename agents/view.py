@@ -5,7 +5,7 @@ sequences and control characters in what a model wrote never reach the terminal.
 """
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -84,18 +84,13 @@ def make_view(stream: TextIO, num_samples: int = 1) -> Lines:
 
 
 def remark(entry: Entry) -> str:
-    """What there is to say about an emission: why it was illegal, or its terms."""
+    """What there is to say about an emission: why it was illegal, or how well the stage was done."""
     if entry.error:
         return f"  (illegal: {strip_escapes(entry.error)})"
-    terms = shown(entry.terms)
-    return f"  ({terms})" if terms else ""
+    value = entry.terms.get(entry.stage.name.lower())
+    return "" if value is None else f"  ({value:.2f})"
 
 
 def verdict(transcript: Transcript) -> str:
     """The outcome in words."""
     return "not judged" if transcript.score is None else f"score {transcript.score:.2f}"
-
-
-def shown(terms: Mapping[str, float | None]) -> str:
-    """Terms that have a verdict, as "name 1.00, …"."""
-    return ", ".join(f"{name} {value:.2f}" for name, value in terms.items() if value is not None)

@@ -1,0 +1,165 @@
+"""``strokes-draw``: one prompt, drawn in strokes, judged where it can be, and shown round by round.
+
+Writes ``final.png``, ``transcript.jsonl`` with its images, ``report.html`` and ``metrics.json`` into the run's
+folder. ``configs/draw.yaml`` says what can be set.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..envs.archive import save_transcripts
+from ..envs.canvas import CanvasEnv
+from ..envs.protocols import Cost, Policy
+from ..envs.report import write_report
+from ..envs.transcript import Transcript
+from .command import run
+from .load import load_policy
+from .view import Lines, make_view, verdict
+
+REWARD = "strokes.rewards.scenes:SceneReward"
+"""Judges drawings of the mini-world's prompts exactly; others have no verdict."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """``configs/draw.yaml``, composed."""
+
+    prompt: str | None
+    seed: int
+    """Decides all noise, together with the number of the drawing."""
+    num_samples: int
+    """Drawings of the same prompt."""
+    steps: int | None
+    """Sampling steps per image; ``None``: the policy samples no images."""
+    guidance: float | None
+    """Scale of the text guidance; ``None``: the policy has none."""
+    size: int
+    """Side of the canvas in pixels."""
+    out: str
+    policy: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name, kinds, least in (
+            ("seed", (int,), 0),
+            ("num_samples", (int,), 1),
+            ("size", (int,), 16),
+            ("steps", (int, type(None)), 1),
+            ("guidance", (int, float, type(None)), 0),
+        ):
+            value = getattr(self, name)
+            if type(value) not in kinds or (value is not None and not value >= least):
+                what = "a number" if float in kinds else "an integer"
+                raise ValueError(f"Expected {name} to be {what} of at least {least}, got {value!r}.")
+        if not self.prompt or not self.prompt.strip():
+            raise ValueError('Expected a prompt that says what to draw, such as "a red circle".')
+        try:
+            self.prompt.encode()
+        except UnicodeEncodeError:
+            raise ValueError("Expected a prompt in UTF-8, got bytes that are not.") from None
+
+
+def main() -> int:
+    """The console script; returns the exit code, 0 only if it drew."""
+    return run(command, "draw")
+
+
+def command(config: Any, folder: Path) -> bool:
+    """Draw as ``config`` says and write everything into ``folder``; whether every drawing has an image."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.to_container(config, resolve=True)
+    if unknown := set(values) - {field.name for field in fields(Settings)}:
+        raise ValueError(f"Expected settings of configs/draw.yaml, got {', '.join(sorted(unknown))}.")
+    settings = Settings(**values)
+    view = make_view(sys.stdout, settings.num_samples)
+    started = time.perf_counter()
+    with view.waiting("Loading the policy"):
+        policy = load_policy(settings.policy, steps=settings.steps, guidance=settings.guidance)
+    transcripts, costs = draw(policy, settings, view)
+    best = best_of(transcripts)
+    save_transcripts(transcripts, folder / "transcript.jsonl")
+    if best is not None:
+        Image.fromarray(transcripts[best].canvas).save(folder / "final.png")
+    write_report(transcripts, folder / "report.html", policy=str(settings.policy["name"]), costs=costs)
+    seconds = time.perf_counter() - started
+    metrics = summary(settings, transcripts, costs, best, seconds)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    return _conclude(view, folder, transcripts, best)
+
+
+def draw(policy: Policy, settings: Settings, view: Lines) -> tuple[list[Transcript], list[Cost]]:
+    """All drawings, advanced together.
+
+    Returns:
+        One judged transcript and the cost of each drawing.
+    """
+    envs = [CanvasEnv([settings.prompt], REWARD, size=settings.size) for _ in range(settings.num_samples)]
+    infos = [env.reset(seed=settings.seed, options={"prompt": settings.prompt})[1] for env in envs]
+    costs = [Cost()] * len(envs)
+    seeds = [(settings.seed, 0, 0, member) for member in range(len(envs))]  # as in a rollout: step 0, prompt 0
+    sessions = [policy.start(env.transcript, env.size, seed) for env, seed in zip(envs, seeds, strict=True)]
+    try:
+        while open_ := [k for k, env in enumerate(envs) if env.transcript.ended is None]:
+            masks = [infos[k]["action_mask"] for k in open_]
+            with view.waiting("Drawing"):
+                replies = policy.act([sessions[k] for k in open_], masks)
+            for k, reply in zip(open_, replies, strict=True):
+                infos[k] = envs[k].step(reply.emission)[-1]
+                costs[k] += reply.cost
+                entry = envs[k].transcript.emissions[-1]
+                entry.source = reply.source
+                view.emission(k, entry)
+                if envs[k].transcript.ended:
+                    view.ended(k, envs[k].transcript)
+    finally:
+        policy.close(sessions)
+    return [env.transcript for env in envs], costs
+
+
+def best_of(transcripts: Sequence[Transcript]) -> int | None:
+    """The drawing that goes to ``final.png``: the best judged one, else the first with an image."""
+    drawn = [k for k, transcript in enumerate(transcripts) if transcript.canvas is not None]
+    scores = {k: transcripts[k].score for k in drawn}
+    return max(drawn, key=lambda k: (-1.0 if scores[k] is None else scores[k], -k), default=None)
+
+
+def summary(
+    settings: Settings, transcripts: Sequence[Transcript], costs: Sequence[Cost], best: int | None, seconds: float
+) -> dict[str, Any]:
+    """What ``metrics.json`` holds; a missing verdict is null."""
+    samples = [
+        {
+            "id": transcript.id,
+            "score": transcript.score,
+            "ended": str(transcript.ended),
+            "terms": dict(transcript.emissions[-1].terms) if transcript.emissions else {},
+            "emissions": len(transcript.emissions),
+            "illegal": sum(bool(entry.error) for entry in transcript.emissions),
+            "rounds": len(transcript.rounds),
+            "images": len(transcript.images),
+            "cost": asdict(cost),
+        }
+        for transcript, cost in zip(transcripts, costs, strict=True)
+    ]
+    return {**asdict(settings), "final": best, "seconds": seconds, "samples": samples}
+
+
+def _conclude(view: Lines, folder: Path, transcripts: Sequence[Transcript], best: int | None) -> bool:
+    missing = [k + 1 for k, transcript in enumerate(transcripts) if transcript.canvas is None]
+    if best is not None and len(transcripts) > 1:
+        view.say(f"final.png is drawing {best + 1}: {verdict(transcripts[best])}")
+    view.say(f"report: {(folder / 'report.html').absolute()}")
+    if missing:
+        print(f"strokes-draw: Expected images, got none in drawing {', '.join(map(str, missing))}.", file=sys.stderr)
+    return not missing
+
+
+if __name__ == "__main__":
+    sys.exit(main())
