@@ -104,7 +104,9 @@ def split_prompt(arguments: Iterable[str], roots: Iterable[str]) -> tuple[list[s
     Returns:
         The prompts, verbatim, and the remaining arguments.
     """
-    roots, prompts, rest = {*roots, "hydra"}, [], []
+    roots = {*roots, "hydra"}
+    prompts: list[str] = []
+    rest: list[str] = []
     stream = iter(arguments)
     for argument in stream:
         key, _, value = argument.partition("=")
@@ -167,7 +169,7 @@ def _explain(overrides: list[str], config: str) -> None:
     except OverrideParseException:
         return
     groups = {name: loader.get_group_options(name) for name in loader.list_groups("") if name != "hydra"}
-    chosen = [o.input_line for o in parsed if o.key_or_group in groups and _known_choice(o, groups)]
+    chosen = [str(o.input_line) for o in parsed if o.key_or_group in groups and _known_choice(o, groups)]
     known = {*_keys(compose(config, chosen)), *groups}
     for override in parsed:
         if not (override.is_add() or override.is_delete() or override.key_or_group.startswith("hydra")):

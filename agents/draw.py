@@ -74,7 +74,7 @@ def command(config: Any, folder: Path) -> bool:
     """Draw as ``config`` says and write everything into ``folder``; whether every drawing has an image."""
     from omegaconf import OmegaConf
 
-    values = OmegaConf.to_container(config, resolve=True)
+    values: Any = OmegaConf.to_container(config, resolve=True)
     if unknown := set(values) - {field.name for field in fields(Settings)}:
         raise ValueError(f"Expected settings of configs/draw.yaml, got {', '.join(sorted(unknown))}.")
     settings = Settings(**values)
@@ -86,7 +86,7 @@ def command(config: Any, folder: Path) -> bool:
     best = best_of(transcripts)
     save_transcripts(transcripts, folder / "transcript.jsonl")
     if best is not None:
-        Image.fromarray(transcripts[best].canvas).save(folder / "final.png")
+        Image.fromarray(transcripts[best].images[-1]).save(folder / "final.png")
     write_report(transcripts, folder / "report.html", policy=str(settings.policy["name"]), costs=costs)
     seconds = time.perf_counter() - started
     metrics = summary(settings, transcripts, costs, best, seconds)
@@ -125,7 +125,7 @@ def draw(policy: Policy, settings: Settings, view: Lines) -> tuple[list[Transcri
 
 def best_of(transcripts: Sequence[Transcript]) -> int | None:
     """The drawing that goes to ``final.png``: the best judged one, else the first with an image."""
-    drawn = [k for k, transcript in enumerate(transcripts) if transcript.canvas is not None]
+    drawn = [k for k, transcript in enumerate(transcripts) if transcript.images]
     scores = {k: transcripts[k].score for k in drawn}
     return max(drawn, key=lambda k: (-1.0 if scores[k] is None else scores[k], -k), default=None)
 
@@ -148,11 +148,16 @@ def summary(
         }
         for transcript, cost in zip(transcripts, costs, strict=True)
     ]
-    return {**asdict(settings), "final": best, "seconds": seconds, "samples": samples}
+    return {
+        **asdict(settings),
+        "final": None if best is None else transcripts[best].id,
+        "seconds": seconds,
+        "samples": samples,
+    }
 
 
 def _conclude(view: Lines, folder: Path, transcripts: Sequence[Transcript], best: int | None) -> bool:
-    missing = [k + 1 for k, transcript in enumerate(transcripts) if transcript.canvas is None]
+    missing = [k + 1 for k, transcript in enumerate(transcripts) if not transcript.images]
     if best is not None and len(transcripts) > 1:
         view.say(f"final.png is drawing {best + 1}: {verdict(transcripts[best])}")
     view.say(f"report: {(folder / 'report.html').absolute()}")

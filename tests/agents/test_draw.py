@@ -71,6 +71,7 @@ def test_metrics_say_what_was_drawn_and_what_it_cost(strokes_draw, tmp_path):
     assert [sample["images"] for sample in metrics["samples"]] == [len(t.images) for t in transcripts]
     assert metrics["samples"][0]["cost"]["nfe"] == 0
     assert len({transcript.id for transcript in transcripts}) == 3
+    assert metrics["final"] in {transcript.id for transcript in transcripts}
 
 
 def test_the_same_seed_draws_the_same(strokes_draw, tmp_path):
