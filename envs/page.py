@@ -50,6 +50,8 @@ p { margin: 0; overflow-wrap: anywhere; }
 .facts { display: flex; flex-wrap: wrap; gap: 6px 22px; margin: 18px 0 0; padding: 0; color: var(--soft);
   font-size: .88rem; list-style: none; }
 .facts b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; }
+.hero { display: flex; flex-wrap: wrap; gap: 28px 48px; align-items: center; justify-content: space-between; }
+.hero > div { flex: 1 1 420px; min-width: 0; } .hero > img { width: 208px; flex: none; }
 .overview { display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 14px; margin: 36px 0 0; }
 .overview a { color: inherit; text-decoration: none; font-size: .8rem; font-variant-numeric: tabular-nums; }
 .overview a:hover img, .overview a:focus-visible img { outline: 2px solid var(--plan); outline-offset: 2px; }
@@ -73,7 +75,7 @@ p { margin: 0; overflow-wrap: anywhere; }
 .stop { grid-column: 1 / -1; background: none; border-style: dashed; }
 .stop > h3 { margin: 0; }
 .outside { --hue: var(--outside); border-style: dashed; }
-.outside.words { grid-column: 1 / -1; }
+.outside.words, .plan.illegal, .inspect.illegal { grid-column: 1 / -1; }
 .illegal { background: var(--bad-ground); border-color: var(--bad); }
 .badge { margin-left: auto; padding: 3px 9px; border-radius: 99px; border: 1px solid currentColor; color: var(--soft);
   font-size: .66rem; letter-spacing: .05em; line-height: 1.2; white-space: nowrap; }
@@ -102,7 +104,7 @@ img.small { image-rendering: pixelated; }
 footer { margin-top: 72px; color: var(--soft); font-size: .8rem; }
 @media (max-width: 980px) {
   .strip { grid-template-columns: 1fr 1fr; }
-  .strip .card { grid-column: auto; } .strip .stop, .strip .outside.words { grid-column: 1 / -1; }
+  .strip .card { grid-column: auto; } .strip .stop, .strip .words, .strip .illegal { grid-column: 1 / -1; }
 }
 @media (max-width: 560px) { main { padding: 32px 16px 64px; } .strip { grid-template-columns: 1fr; } }
 @media print { .drawing { break-inside: avoid; } main { max-width: none; padding: 0; } }

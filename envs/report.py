@@ -64,9 +64,10 @@ def render_report(
     if len(transcripts) == 1:
         title = title or transcripts[0].prompt
         facts, body = _facts(transcripts[0], policy, costs[0] if costs else None), [_film(transcripts[0], 0)]
+        final = "" if transcripts[0].canvas is None else image(transcripts[0].canvas, "the final canvas")
     else:
         title = title or f"{len(transcripts)} drawings"
-        facts, body = _facts_of_all(transcripts, policy, costs), [_overview(transcripts, shown)]
+        facts, body, final = _facts_of_all(transcripts, policy, costs), [_overview(transcripts, shown)], ""
         for name, numbers in kinds:
             body.append(tag("h3", name, class_="kind") if name else "")
             for k in numbers:
@@ -74,8 +75,9 @@ def render_report(
     left_out = len(transcripts) - len(shown)
     note = f"{left_out} drawings in between are left out. " if left_out else ""
     heading = tag("p", "strokes", class_="brand") + tag("h1", escaped(title), dir="auto") + listed("facts", facts)
+    header = tag("header", tag("div", heading) + final, class_="hero")
     footer = tag("footer", f"{note}Plan, sketch, inspect, refine. Click a picture to enlarge it.")
-    return PAGE.substitute(title=escaped(title), style=STYLE, body="\n".join([tag("header", heading), *body, footer]))
+    return PAGE.substitute(title=escaped(title), style=STYLE, body="\n".join([header, *body, footer]))
 
 
 def _kinds(transcripts: Sequence[Transcript], limit: int) -> list[tuple[str, list[int]]]:
