@@ -4,6 +4,7 @@ The truth is what the detector sees on each canvas and what prompt, plans and in
 controlled language. Nothing here is a model; the same walk gives rewards and the audit of an evaluation.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ..envs.stages import Stage
 from ..envs.transcript import Entry, Transcript
 
 NOT_JUDGED = "not judged"
+_parse, _parse_edits, _supported = (functools.lru_cache(4096)(read) for read in (parse, parse_edits, supported))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,7 @@ def graph_of_task(prompt: str, meta: Mapping[str, Any]) -> Graph | None:
     try:
         if "include" in meta:
             return Graph.from_meta(meta)
-        return parse(prompt) if supported(prompt) else None
+        return _parse(prompt) if _supported(prompt) else None
     except (ValueError, KeyError, TypeError, IndexError):  # metadata of other benchmarks, or none at all
         return None
 
@@ -173,7 +175,7 @@ class _Walk:
         """The plan in terms of the world; ``None`` where it is not in the language."""
         try:
             plan = parse_plan(text)
-            edits, described = parse_edits(plan.ins), parse(plan.des)
+            edits, described = _parse_edits(plan.ins), _parse(plan.des)
         except ValueError:
             return None
         try:
@@ -220,7 +222,7 @@ class _Walk:
     def _fixes(self, refine: str, order: _Order) -> bool:
         """Whether carrying out a correction leaves nothing to correct."""
         try:
-            after = apply(self.seen, parse_edits(refine))
+            after = apply(self.seen, _parse_edits(refine))
         except ValueError:
             return False
         if order.faults:
