@@ -87,8 +87,9 @@ class Inferencer:
         rows = [self.full] if is_thought else [self.full, self.texts]
         self.contexts.extend(rows, [item] * len(rows))
         if is_thought:
-            base = {"base_length": before.base_length, "base_rope": before.base_rope}
-            self.contexts.cut(self.full, self.contexts.mark(self.full)._replace(**base))
+            after = self.contexts.mark(self.full)
+            after = after._replace(base_length=before.base_length, base_rope=before.base_rope)
+            self.contexts.cut(self.full, after)
 
     def add_image(self, image: Image.Image, draw: Draw, *, is_seen_only: bool = False) -> None:
         """Append an image: its latents, then what the encoder sees of it; the latter alone for understanding."""
