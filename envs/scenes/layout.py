@@ -221,8 +221,8 @@ def _scatter(
             x, y = (_quarter(rng.uniform(-low, size - high)) for low, high in ((left, right), (top, bottom)))
             item = Object(shape, color, *_inside(x, y, shape, r, size), r)
             near = {name[2]: other for name, other in zip(names, done, strict=False)} | {id: item}
-            apart = all(apart(item, other, 2 * GAP * size / 48) for other in done)
-            if apart and _relations_hold(graph, near, MARGIN):
+            clear = all(apart(item, other, 2 * GAP * size / 48) for other in done)
+            if clear and _relations_hold(graph, near, MARGIN):
                 done.append(item)
                 break
         else:

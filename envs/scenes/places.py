@@ -30,7 +30,7 @@ def extent(shape: str) -> Box:
 
 
 def box_of(item: Object) -> Box:
-    """Left, top, right and bottom of an object in pixels; a detected box differs by less than a pixel."""
+    """Left, top, right and bottom of an object in pixels; a detected box is less than a pixel off, two at thin tips."""
     left, top, right, bottom = extent(item.shape)
     r = item.radius
     return item.x + left * r, item.y + top * r, item.x + right * r, item.y + bottom * r
