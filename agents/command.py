@@ -87,7 +87,7 @@ def _attempt(task: Callable[[Any, Path], bool], settings: Any, config: str) -> b
         if (error.name or "").startswith("strokes"):
             raise
         fail(config, f"Expected the training stack, got no {error.name}; {INSTALL}")
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError) as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         fail(config, str(error))

@@ -78,7 +78,8 @@ def command(config: Any, folder: Path) -> bool:
     if unknown := set(values) - {field.name for field in fields(Settings)}:
         raise ValueError(f"Expected settings of configs/draw.yaml, got {', '.join(sorted(unknown))}.")
     settings = Settings(**values)
-    view = make_view(sys.stdout, settings.num_samples)
+    is_human = settings.policy["name"] == "human"  # who is asked questions wants no spinner over them
+    view = Lines(sys.stdout, settings.num_samples) if is_human else make_view(sys.stdout, settings.num_samples)
     started = time.perf_counter()
     with view.waiting("Loading the policy"):
         policy = load_policy(settings.policy, steps=settings.steps, guidance=settings.guidance)

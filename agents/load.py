@@ -6,7 +6,7 @@ from typing import Any
 
 from ..envs.protocols import Policy
 
-NAMES = ("scripted", "custom")
+NAMES = ("scripted", "random", "human", "custom")
 
 
 def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidance: float | None = None) -> Policy:
@@ -27,6 +27,14 @@ def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidan
         return ScriptedPainter(
             Habits(**{key: settings[key] for key in ("error_rate", "detour_rate", "plan_error_rate")})
         )
+    if name == "random":
+        from .random_legal import RandomLegal
+
+        return RandomLegal()
+    if name == "human":
+        from .human import Human
+
+        return Human()
     if name == "custom":
         return _custom(settings["target"])
     raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")

@@ -1,5 +1,6 @@
 """One command draws one prompt and leaves everything that happened behind."""
 
+import io
 import json
 import sys
 
@@ -146,6 +147,24 @@ def test_wrong_settings_are_refused(change, words):
 def test_a_policy_of_ones_own_is_named_by_its_entry_point(strokes_draw, tmp_path):
     arguments = ["policy=custom", "policy.target=strokes.agents.scripted:ScriptedPainter"]
     assert strokes_draw("two moons", *arguments, "out=run") == 0
+
+
+def test_a_person_draws_at_the_console(strokes_draw, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("draw a moon\na red moon\na red moon\nit is there\n\nstop\n"))
+    assert strokes_draw("a red moon", "policy=human", "out=run") == 0
+    assert load_transcripts(tmp_path / "run" / "transcript.jsonl")[0].emissions[0].source == "human"
+
+
+def test_a_person_who_leaves_ends_the_drawing(strokes_draw, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO("draw a moon\n"))
+    assert strokes_draw("a red moon", "policy=human", "out=run") == 1
+    assert "EOF" in capsys.readouterr().err
+
+
+def test_the_random_policy_draws_something(strokes_draw, tmp_path):
+    assert strokes_draw("a red moon", "policy=random", "out=run") == 0
+    (transcript,) = load_transcripts(tmp_path / "run" / "transcript.jsonl")
+    assert not any(entry.error for entry in transcript.emissions)
 
 
 def test_the_best_judged_drawing_is_the_final_one():
