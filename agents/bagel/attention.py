@@ -1,5 +1,6 @@
 """Attention over the rows of a pack, with SDPA or flex-attention."""
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -68,8 +69,8 @@ class PackedAttention:
         self.rows = pack.rows.clamp(min=0).reshape(-1)
         self.slots = pack.slots
         self.flex = implementation == "flex_attention"
-        mask = may_attend(pack)
-        self.mask = _block_mask(mask) if self.flex else mask[:, None]
+        self.allowed = may_attend(pack)
+        self.mask: Any = _block_mask(self.allowed) if self.flex else None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See ``Attend``."""
@@ -78,8 +79,11 @@ class PackedAttention:
         )
         grouped = q.shape[1] != k.shape[1]
         if self.flex:
-            out = _flex_attention()(q, k, v, block_mask=self.mask, enable_gqa=grouped)
+            out = _flex_attention(q.is_cuda)(q, k, v, block_mask=self.mask, enable_gqa=grouped)
         else:
+            if self.mask is None or self.mask.dtype != q.dtype:  # a bool mask would be converted in every layer
+                self.mask = torch.zeros(self.allowed.shape, dtype=q.dtype, device=q.device)
+                self.mask = self.mask.masked_fill_(~self.allowed, float("-inf"))[:, None]
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
         return _FromRows.apply(out.transpose(1, 2).flatten(0, 1), self.slots)
 
@@ -91,7 +95,9 @@ def _block_mask(mask: Tensor) -> Any:
     return create_block_mask(lambda b, h, i, j: mask[b, i, j], rows, None, length, length, device=mask.device)
 
 
-def _flex_attention() -> Any:
+@cache
+def _flex_attention(compiled: bool) -> Any:
+    """flex-attention; compiled where it pays (uncompiled it materialises the scores)."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention)
+    return torch.compile(flex_attention) if compiled else flex_attention

@@ -76,6 +76,34 @@ class _Router:
         return x if self.order is None else _Rows.apply(x, self.inverse, self.order)
 
 
+class _RMSNorm(torch.autograd.Function):
+    """``RMSNorm`` with its gradient in closed form: a fraction of the passes over memory, and of what is kept.
+
+    With n = x·r and r = 1/sqrt(mean(x²) + ε): dx = r·(w·g - n·mean(w·g·n)), dw = sum(g·n).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        h = x.float()
+        width = h.shape[-1]
+        with torch.autocast(x.device.type, enabled=False):
+            squares = torch.mv((h * h).view(-1, width), h.new_full((width,), 1 / width))
+        scale = torch.rsqrt(squares + eps).view(*h.shape[:-1], 1)
+        normed = (h * scale).to(x.dtype)
+        ctx.save_for_backward(normed, weight, scale)
+        return normed * weight
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        normed, weight, scale = ctx.saved_tensors
+        n, g, width = normed.float(), grads[0].float(), normed.shape[-1]
+        both = (g * n).view(-1, width)
+        mean = torch.mv(both, weight.float() / -width).view(scale.shape)
+        dx = torch.addcmul(g * weight, n, mean).mul_(scale)
+        dw = both.sum(0).to(weight.dtype) if ctx.needs_input_grad[1] else None
+        return dx.to(normed.dtype), dw, None
+
+
 class RMSNorm(nn.Module):
     """y = w · x / sqrt(mean(x²) + ε), in float32, cast back before the multiplication by w."""
 
@@ -86,9 +114,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension; shape and dtype of ``x`` stay."""
-        h = x.float()
-        h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * h.to(x.dtype)
+        return _RMSNorm.apply(x.contiguous(), self.weight, self.eps)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from strokes.agents.bagel import Bagel, BagelConfig, ImageTransform, Tokenizer, load
 from torch import Tensor
+
+from strokes.agents.bagel import Bagel, BagelConfig, ImageTransform, Tokenizer, load
 
 GOLDEN = Path(os.environ.get("STROKES_GOLDEN") or Path(__file__).parents[2] / "golden")
 TOLERANCE = 1e-4
