@@ -110,7 +110,7 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
         self.terms = ("outcome", "illegal", *reward_names(self.reward))
         self.transcript = Transcript(prompt="", size=size)
         text, image = Prose(max_chars), spaces.Box(0, 255, (size, size, 3), np.uint8)
-        self.action_space = Emissions((text, image, text, image, text))
+        self.action_space = Emissions((text, image, text, image, text))  # type: ignore[assignment]
         self.observation_space = spaces.Dict(
             prompt=text, text=text, canvas=image, stage=spaces.Discrete(6, start=-1), left=spaces.Discrete(budget + 1)
         )

@@ -6,7 +6,7 @@ A plain ``Space[str]`` is refused there with a clear message instead.
 """
 
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class Prose(spaces.Space[str]):
         """Whether ``x`` is a string and not too long."""
         return isinstance(x, str) and len(x) <= self.max_length
 
-    def to_jsonable(self, sample_n: Sequence[str]) -> list[str]:
+    def to_jsonable(self, sample_n: Iterable[str]) -> list[str]:
         """The strings as they are."""
         return list(sample_n)
 

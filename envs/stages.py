@@ -8,7 +8,7 @@ and again, until the agent stops. This module is the only place that knows the o
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -49,6 +49,12 @@ FOLLOWS: Mapping[Stage | None, frozenset[Stage]] = {
 """Stages that may follow a stage; ``None`` stands for the prompt."""
 
 
+class Said(Protocol):
+    """What the order of stages reads of an emission: stage at 0, content at 1."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grammar:
     """Options that widen or move the edges of ``FOLLOWS``."""
@@ -59,7 +65,7 @@ class Grammar:
     """The agent may stop right after any image, as in the paper's figure."""
 
 
-def legal(accepted: Iterable[tuple[Stage, object]], grammar: Grammar | None = None) -> frozenset[Stage]:
+def legal(accepted: Iterable[Said], grammar: Grammar | None = None) -> frozenset[Stage]:
     """Stages that may come next.
 
     Args:

@@ -30,7 +30,7 @@ class CanvasVectorEnv(SyncVectorEnv):
             raise ValueError(f"Expected `num_envs` of at least 1, got {num_envs}.")
         reward, scoring = make_reward(kwargs.pop("reward", None)), kwargs.pop("scoring", "step")
         self.reward = reward if scoring == "step" else None
-        inner = "deferred" if self.reward is not None else scoring
+        inner: Any = "deferred" if self.reward is not None else scoring
         super().__init__(
             [lambda: CanvasEnv(reward=reward, scoring=inner, **kwargs)] * num_envs, autoreset_mode=autoreset_mode
         )
