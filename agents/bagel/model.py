@@ -69,9 +69,10 @@ class Bagel(PreTrainedModel):
         for module in self.vae.modules():  # keeps the initialisation diffusers gave it
             module._is_hf_initialized = True  # type: ignore[assignment]
         self.post_init()
+        self._init_outputs()
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Normal weights; those that write into the residual stream scaled by 1/sqrt(2 · layers); no velocity."""
+        """Draw one module's weights; containers are never passed here."""
         std = self.config.llm_config.initializer_range
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=std)
@@ -84,13 +85,15 @@ class Bagel(PreTrainedModel):
         elif isinstance(module, PositionEmbedding):
             with torch.no_grad():
                 module.reset()
-        elif module is self.language_model:
-            scale = std / math.sqrt(2 * self.config.llm_config.num_hidden_layers)
-            for name, weight in module.named_parameters():
-                if ".o_proj" in name or ".down_proj" in name:
-                    nn.init.normal_(weight, std=scale)
-        elif module is self:
-            nn.init.zeros_(self.llm2vae.weight)
+
+    @torch.no_grad()
+    def _init_outputs(self) -> None:
+        """Scale what writes into the residual stream by 1/sqrt(2 · layers) (GPT-2); begin with velocity 0 (BAGEL)."""
+        scale = 1 / math.sqrt(2 * self.config.llm_config.num_hidden_layers)
+        for name, weight in self.language_model.named_parameters():
+            if ".o_proj" in name or ".down_proj" in name:
+                weight.mul_(scale)
+        self.llm2vae.weight.zero_()
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, dtype: torch.dtype | None = None, **kwargs: Any) -> "Bagel":
