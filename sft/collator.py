@@ -1,0 +1,149 @@
+"""Transcripts to training sequences: which segment is context, which bears which loss.
+
+A transcript becomes an ``Example``: its words as token ids, its images as rows of an ``ImageTable`` whose
+latents are encoded once. ``Collator`` turns examples into the items of ``agents.bagel.sequence`` each
+time they are drawn: noisy copies with stratified times, condition dropout, weights on what changed.
+What bears loss is data (``Entry.loss``), never code: a failed sketch is context only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..agents.bagel.sequence import Item, NoisyImage, Text, VaeImage, VitImage
+from ..agents.bagel.tokenizer import Tokenizer
+from ..envs.markup import neutralise
+from ..envs.stages import Stage
+from ..envs.transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text of an example."""
+
+    ids: tuple[int, ...]
+    """Token ids without ``<|im_start|>`` and ``<|im_end|>``."""
+    loss: bool
+    switch: int | None = None
+    """Label of the switch token after the text; ``None``: not learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An image of an example."""
+
+    row: int
+    """Row of the image table."""
+    loss: bool
+    """Whether the flow learns to draw it (noisy copies)."""
+    context: bool
+    """Whether what follows sees it (clean latents and ViT tokens)."""
+    before: int | None = None
+    """Row of the image it replaces: tokens that differ weigh more."""
+    switch: int | None = None
+    """Label of the switch token after the image; ``None``: not learnt."""
+
+
+Example = tuple[Words | Picture, ...]
+
+
+class ImageTable:
+    """Images of a data set: uint8 (N, size, size, 3), and latents float32 (N, tokens, channels) once encoded."""
+
+    def __init__(self) -> None:
+        self.images: list[np.ndarray] = []
+        self.latents = torch.zeros(0)
+
+    def add(self, image: np.ndarray) -> int:
+        """The row of a new image."""
+        self.images.append(image)
+        return len(self.images) - 1
+
+    def pixels(self, row: int) -> torch.Tensor:
+        """Float32 (3, size, size) in [-1, 1], as the ViT takes it."""
+        return torch.from_numpy(self.images[row]).permute(2, 0, 1).float() / 127.5 - 1
+
+
+def from_transcript(transcript: Transcript, tokenizer: Tokenizer, table: ImageTable) -> Example:
+    """An example of a whole trajectory: illegal emissions are skipped, a critic's words are context.
+
+    The switch after a segment is learnt if and only if what it leads to bears loss: an image
+    (``<|vision_start|>``), a text (``<|im_start|>``) or the end (``<|im_end|>``).
+    """
+    entries = [entry for entry in transcript.emissions if not entry.error]
+    ids = tokenizer.ids
+    segments: list[Words | Picture] = []
+    prompt = tuple(tokenizer.encode(neutralise(transcript.prompt)))
+    before: int | None = None
+    for k in range(-1, len(entries)):
+        following = entries[k + 1] if k + 1 < len(entries) else None
+        switch = None
+        if following is not None and following.loss and following.source != "critic":
+            image = following.stage.is_image
+            stop = following.stage is Stage.STOP
+            switch = ids.start_of_image if image else ids.eos_token_id if stop else ids.bos_token_id
+        if k < 0:
+            segments.append(Words(prompt, False, switch))
+            continue
+        entry = entries[k]
+        if entry.stage is Stage.STOP:
+            break
+        if entry.stage.is_image:
+            row = table.add(np.asarray(entry.content))
+            segments.append(Picture(row, entry.loss, following is not None, before, switch))
+            before = row
+        else:
+            outside = entry.source == "critic"
+            text = neutralise(str(entry.content)) if outside else str(entry.content)
+            segments.append(Words(tuple(tokenizer.encode(text)), entry.loss and not outside, switch))
+    return tuple(segments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collator:
+    """Examples to items, with everything that is drawn anew each time."""
+
+    table: ImageTable
+    copies: int = 4
+    """Noisy copies of each image with flow loss, mutually invisible, sharing one context."""
+    drop_last_text: float = 0.10
+    """Share of copies that do not see the text right before them (BAGEL drops texts at 0.1)."""
+    drop_all: float = 0.02
+    """Share of copies that see nothing (the empty context of guidance; measured)."""
+    changed_weight: float = 2.0
+    """Weight 1 + this · (how much a token differs from the image it replaces), as measured for edits."""
+
+    def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> list[list[Item]]:
+        """One item list per example; times are stratified over all noisy copies of the batch."""
+        num_noisy = self.copies * sum(isinstance(s, Picture) and s.loss for e in examples for s in e)
+        quantiles = (rng.permutation(num_noisy) + rng.random(num_noisy)) / max(1, num_noisy)
+        times = iter(torch.special.ndtri(torch.from_numpy(quantiles.clip(1e-4, 1 - 1e-4))).tolist())
+        return [self._items(example, rng, times) for example in examples]
+
+    def _items(self, example: Example, rng: np.random.Generator, times) -> list[Item]:  # type: ignore[no-untyped-def]
+        items: list[Item] = []
+        last_text = 0
+        for segment in example:
+            if isinstance(segment, Words):
+                last_text = len(items)
+                items.append(Text(ids=segment.ids, loss=segment.loss, switch=segment.switch))
+                continue
+            latent = self.table.latents[segment.row]
+            if segment.loss:
+                weight = self._weight(segment)
+                for u in rng.random(self.copies):
+                    dropped = 0 if u < self.drop_all else last_text if u < self.drop_all + self.drop_last_text else None
+                    items.append(NoisyImage(latent=latent, t=next(times), weight=weight, sees=dropped))
+            if segment.context:
+                items.append(VaeImage(latent=latent))
+                items.append(VitImage(pixels=self.table.pixels(segment.row), switch=segment.switch))
+        return items
+
+    def _weight(self, segment: Picture) -> torch.Tensor | float:
+        """Per-token weights; half a unit of mean squared latent difference counts as wholly changed."""
+        if segment.before is None or self.changed_weight == 0:
+            return 1.0
+        difference = (self.table.latents[segment.row] - self.table.latents[segment.before]).square().mean(-1)
+        return 1 + self.changed_weight * (difference / 0.5).clamp(max=1)
