@@ -14,7 +14,8 @@ import numpy as np
 
 from ..envs.markup import parse_inspection, parse_plan
 from ..envs.scenes.changes import Edit, Fault, Thing, apply, assign, broken, compare, missing, plan_faults
-from ..envs.scenes.detect import UNKNOWN, Detection, detect
+from ..envs.scenes.detect import detect
+from ..envs.scenes.detection import UNKNOWN, Detection
 from ..envs.scenes.graph import Graph
 from ..envs.scenes.language import parse, parse_edits, parse_report, supported
 from ..envs.scenes.layout import cell_of

@@ -41,17 +41,21 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, list[Component]]:
         return labels, []
     row, start, end = rows.tolist(), starts.tolist(), ends.tolist()
     first = np.searchsorted(rows, np.arange(height + 1)).tolist()
-    roots = _join(first, start, end)
     found: list[list[int]] = []
     names: dict[int, int] = {}
-    for y, x0, x1, root in zip(row, start, end, roots, strict=True):
-        if root not in names:
-            names[root] = len(found)
-            found.append([0, x0, y, x1, y + 1])
-        name = names[root]
-        box = found[name]
-        box[0] += x1 - x0
-        box[1], box[3], box[4] = min(box[1], x0), max(box[3], x1), y + 1
+    for y, x0, x1, root in zip(row, start, end, _join(first, start, end), strict=True):
+        name = names.get(root)
+        if name is None:
+            name = names[root] = len(found)
+            found.append([x1 - x0, x0, y, x1, y + 1])
+        else:
+            box = found[name]
+            box[0] += x1 - x0
+            box[4] = y + 1
+            if x0 < box[1]:
+                box[1] = x0
+            if x1 > box[3]:
+                box[3] = x1
         labels[y, x0:x1] = name + 1
     return labels, [Component(name + 1, *box) for name, box in enumerate(found)]
 
@@ -59,35 +63,33 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, list[Component]]:
 def _join(first: list[int], start: list[int], end: list[int]) -> list[int]:
     """Root of every run: runs of neighbouring rows that touch, also diagonally, have the same root."""
     parent = list(range(len(start)))
-
-    def find(run: int) -> int:
-        while parent[run] != run:
-            parent[run] = parent[parent[run]]
-            run = parent[run]
-        return run
-
     for y in range(1, len(first) - 1):
         above, below = first[y - 1], first[y]
         last_above, last_below = first[y], first[y + 1]
         while above < last_above and below < last_below:
             if start[above] <= end[below] and start[below] <= end[above]:
-                a, b = find(above), find(below)
-                if a != b:
-                    parent[max(a, b)] = min(a, b)
+                a, b = above, below
+                while parent[a] != a:
+                    a = parent[a]
+                while parent[b] != b:
+                    b = parent[b]
+                parent[above] = parent[below] = parent[a] = parent[b] = min(a, b)
             if end[above] < end[below]:
                 above += 1
             else:
                 below += 1
-    return [find(run) for run in range(len(start))]
+    for run in range(len(parent)):  # parents come before their runs
+        parent[run] = parent[parent[run]]
+    return parent
 
 
 def dilate(mask: np.ndarray) -> np.ndarray:
-    """The mask grown by one pixel in the four axis directions; bool, same shape."""
+    """Masks grown by one pixel in the four axis directions: bool (…, height, width)."""
     grown = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
+    grown[..., 1:, :] |= mask[..., :-1, :]
+    grown[..., :-1, :] |= mask[..., 1:, :]
+    grown[..., 1:] |= mask[..., :-1]
+    grown[..., :-1] |= mask[..., 1:]
     return grown
 
 

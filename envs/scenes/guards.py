@@ -1,9 +1,9 @@
 """What keeps the detector honest: only what a legal drawing could show counts as an object.
 
-Without guards a canvas of one random colour is a "square" in 88 % of cases and noise holds an
-accepted object in 57 % (measured). The guards: the border is the ground, an object is at most 55 %
-of the canvas wide, and its re-rendering explains its pixels, more so in a corner, where it may be
-the rest of something cut off.
+Without guards a canvas of one random colour is a "square" in 86 % of cases and noise holds an accepted
+object in 60 %, with them neither ever does (measured). The guards: the border is the ground, an object
+is at most 55 % of the canvas wide, and its re-rendering explains its pixels, more so in a corner, where
+it may be the rest of something cut off.
 """
 
 import math
@@ -29,22 +29,16 @@ _EXPLAINED_CORNER = 0.80
 """The same for an object that touches two borders: legal drawings can, and reach .81 at a blur of 1.5 px."""
 
 
-def border_color(image: np.ndarray) -> np.ndarray:
-    """Median colour of the outermost pixels: float32 (3,)."""
-    edge = np.concatenate([image[0], image[-1], image[:, 0], image[:, -1]])
-    return np.median(edge, 0).astype(np.float32)
-
-
-def guarded(image: np.ndarray, found: Sequence[Detection]) -> tuple[Detection, ...]:
+def guarded(pixels: np.ndarray, border: np.ndarray, found: Sequence[Detection]) -> tuple[Detection, ...]:
     """The detections, with each one that a guard rejects made ``unknown``.
 
     Args:
-        image: What was looked at, noise smoothed: float32 or uint8 (height, width, 3), sides of at most 128 px.
+        pixels: What was looked at, noise smoothed: float32 (height, width, 3), sides of at most 128 px.
+        border: Median colour of its border, float32 (3,).
         found: What was found in it, in its pixels.
     """
-    height, width = image.shape[:2]
-    border = np.abs(border_color(image) - _GROUND).max()
-    if border > _OFF_GROUND:
+    height, width = pixels.shape[:2]
+    if np.abs(border - _GROUND).max() > _OFF_GROUND:
         whole = Detection(
             shape=UNKNOWN, color="black", score=0.0, box=(0, 0, width, height), center=(width / 2, height / 2),
             radius=max(width, height) / 2, area=float(width * height), ncc=0.0, fault="border",
@@ -52,7 +46,7 @@ def guarded(image: np.ndarray, found: Sequence[Detection]) -> tuple[Detection, .
         return (whole,)
     checked = [_placed(item, width, height) for item in found]
     again = rerender(checked, (height, width)).astype(np.float32)
-    return tuple(sorted((_explained(item, image, again) for item in checked), key=lambda item: -item.score))
+    return tuple(sorted((_explained(item, pixels, again) for item in checked), key=lambda item: -item.score))
 
 
 def rerender(found: Sequence[Detection], shape: tuple[int, int]) -> np.ndarray:

@@ -30,16 +30,16 @@ _GATE = 0.16
 """Prototypes whose log spread differs by more are not compared (a small circle is no large one)."""
 
 
-class Patch(NamedTuple):
-    """A normalised patch."""
+class Patches(NamedTuple):
+    """Normalised patches."""
 
-    x: float
-    """Centroid in pixels of the patch, pixel ``k`` covering [k, k + 1]."""
-    y: float
-    spread: float
-    """Root mean of the two second moments, in pixels."""
-    vector: np.ndarray
-    """float32 (256,), zero mean, unit norm."""
+    x: np.ndarray
+    """Centroids in pixels of the patch, pixel ``k`` covering [k, k + 1]: float64 (n,)."""
+    y: np.ndarray
+    spread: np.ndarray
+    """Root mean of the two second moments, in pixels: float64 (n,)."""
+    vectors: np.ndarray
+    """float32 (n, 256), zero mean, unit norm."""
 
 
 class Match(NamedTuple):
@@ -52,36 +52,38 @@ class Match(NamedTuple):
     """How much better than the best prototype of any other shape."""
 
 
-def normalise(soft: np.ndarray) -> Patch:
-    """The normalised patch of a soft coverage, float32 (height, width) in [0, 1], not all zero."""
-    height, width = soft.shape
-    columns, rows = soft.sum(0), soft.sum(1)
-    mass = float(columns.sum()) + 1e-9
-    xs, ys = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
-    x, y = float(columns @ xs) / mass, float(rows @ ys) / mass
-    variance = (float(columns @ (xs - x) ** 2) + float(rows @ (ys - y) ** 2)) / (2 * mass)
-    spread = math.sqrt(max(variance, 1e-6))
-    padded = np.zeros((height + 3, width + 3), np.float32)
-    padded[1:-2, 1:-2] = soft
-    u = np.clip(x + 1 + spread * _U, 0, width + 1.999)
-    v = np.clip(y + 1 + spread * _V, 0, height + 1.999)
-    column, row = u.astype(np.int32), v.astype(np.int32)
+def normalise(soft: np.ndarray) -> Patches:
+    """Normalised patches of soft coverages, float32 (n, height, width) in [0, 1], none all zero."""
+    num, height, width = soft.shape
+    columns, rows = soft.sum(1, dtype=np.float64), soft.sum(2, dtype=np.float64)
+    mass = columns.sum(1) + 1e-9
+    xs, ys = np.arange(width), np.arange(height)
+    x, y = (columns @ xs) / mass, (rows @ ys) / mass
+    variance = ((columns @ (xs * xs) + rows @ (ys * ys)) / mass - x * x - y * y) / 2
+    spread = np.sqrt(np.maximum(variance, 1e-6))
+    padded = np.zeros((num, height + 3, width + 3), np.float32)
+    padded[:, 1:-2, 1:-2] = soft
+    u = np.minimum(np.maximum(x[:, None] + 1 + spread[:, None] * _U, 0), width + 1.999).astype(np.float32)
+    v = np.minimum(np.maximum(y[:, None] + 1 + spread[:, None] * _V, 0), height + 1.999).astype(np.float32)
+    column, row = u.astype(np.int64), v.astype(np.int64)
     fx, fy = u - column, v - row
-    flat, index = padded.ravel(), row * (width + 3) + column
-    upper = flat[index] * (1 - fx) + flat[index + 1] * fx
+    flat, index = padded.ravel(), (np.arange(num)[:, None] * (height + 3) + row) * (width + 3) + column
+    left = flat[index]
+    upper = left + (flat[index + 1] - left) * fx
     index += width + 3
-    lower = flat[index] * (1 - fx) + flat[index + 1] * fx
-    vector = upper + (lower - upper) * fy
-    vector = vector - vector.mean()
-    vector /= math.sqrt(float(vector @ vector)) + 1e-9
-    return Patch(x + 0.5, y + 0.5, spread, vector)
+    left = flat[index]
+    lower = left + (flat[index + 1] - left) * fx
+    vectors = upper + (lower - upper) * fy
+    vectors -= vectors.mean(1, keepdims=True)
+    vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None] + 1e-9
+    return Patches(x + 0.5, y + 0.5, spread, vectors)
 
 
-def match(patch: Patch) -> Match:
-    """The shape whose prototypes of about the same spread are nearest to the patch."""
-    bucket = (math.log(max(patch.spread, 0.5)) - _LOWEST) / (_HIGHEST - _LOWEST) * _BUCKETS
+def match(spread: float, vector: np.ndarray) -> Match:
+    """The shape whose prototypes of about the same spread are nearest to a normalised patch."""
+    bucket = (math.log(max(spread, 0.5)) - _LOWEST) / (_HIGHEST - _LOWEST) * _BUCKETS
     vectors, offsets, shapes = _bank()[int(min(max(bucket, 0), _BUCKETS - 1))]
-    best = np.maximum.reduceat(vectors @ patch.vector, offsets)
+    best = np.maximum.reduceat(vectors @ vector, offsets)
     winner = int(best.argmax())
     ncc = float(best[winner])
     best[winner] = -1.0
@@ -105,12 +107,10 @@ def _bank() -> list[tuple[np.ndarray, np.ndarray, list[str]]]:
     for index, shape in enumerate(SHAPES):
         for radius in _RADII:
             for blur in _BLURS[:: 2 if radius >= 12 else 1]:
-                patches = [_drawn(shape, radius, blur, dx, dy) for dx, dy in _offsets(radius)]
-                seen = [patch for patch in patches if patch is not None]
-                if seen:
-                    mean = np.mean([patch.vector for patch in seen], axis=0)
-                    spread = float(np.mean([patch.spread for patch in seen]))
-                    rows.append((index, spread, mean / np.linalg.norm(mean)))
+                drawn = [_drawn(shape, radius, blur, dx, dy) for dx, dy in _offsets(radius)]
+                patches = normalise(np.stack(drawn))
+                mean = patches.vectors.mean(0)
+                rows.append((index, float(patches.spread.mean()), mean / np.linalg.norm(mean)))
     owner = np.array([row[0] for row in rows])
     log_spread = np.log([row[1] for row in rows])
     vectors = np.stack([row[2] for row in rows]).astype(np.float32)
@@ -134,21 +134,16 @@ def _offsets(radius: float) -> tuple[tuple[float, float], ...]:
     return ((0, 0), (0.5, 0), (0, 0.5), (0.5, 0.5)) if radius < 8 else ((0.25, 0.25),)
 
 
-def _drawn(shape: str, radius: float, blur: float, dx: float, dy: float) -> Patch | None:
-    """The patch of a rendered shape as the detector would cut it; ``None`` where nothing is left."""
+def _drawn(shape: str, radius: float, blur: float, dx: float, dy: float) -> np.ndarray:
+    """The soft coverage of a rendered shape as the detector would cut it out: float32 (size, size)."""
     size = 2 * math.ceil(radius * 1.2 + 8)
-    soft = np.zeros((size, size), np.float32)
+    soft: np.ndarray = np.zeros((size, size), np.float32)
     mask, rows, columns = coverage(Object(shape, "black", size / 2 + dx, size / 2 + dy, radius), size)
     soft[rows, columns] = mask
     if blur:
         picture = Image.fromarray(np.uint8(soft * 255 + 0.5)).filter(ImageFilter.GaussianBlur(blur))
         soft = np.asarray(picture, np.float32) / 255
     labels, found = components(soft >= 0.5)
-    if not found:
-        return None
-    largest = max(found, key=lambda component: component.area)
-    if largest.area < 6:
-        return None
-    grown = dilate(labels == largest.label)
-    window = np.s_[largest.y0 - 1 : largest.y1 + 1, largest.x0 - 1 : largest.x1 + 1]
-    return normalise((soft * grown)[window])
+    if not found:  # thinner than the blur: nothing to cut along
+        return soft
+    return soft * dilate(labels == max(found, key=lambda component: component.area).label)
