@@ -2,11 +2,14 @@
 
 import importlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..envs.protocols import Policy
 
-NAMES = ("scripted", "random", "human", "custom")
+NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "custom")
+SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
+"""The checkpoint that comes with the package."""
 
 
 def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidance: float | None = None) -> Policy:
@@ -18,7 +21,7 @@ def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidan
         guidance: Scale of the text guidance, for policies that sample.
 
     Raises:
-        ValueError: An unknown name, a missing checkpoint, a target that is no policy.
+        ValueError: An unknown name, a missing or damaged checkpoint, a target that is no policy.
     """
     name = settings.get("name")
     if name == "scripted":
@@ -37,7 +40,43 @@ def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidan
         return Human()
     if name == "custom":
         return _custom(settings["target"])
+    if name in ("bagel", "bagel-tiny"):
+        return _bagel(settings, steps, guidance)
     raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")
+
+
+def _bagel(settings: Mapping[str, Any], steps: int | None, guidance: float | None) -> Policy:
+    """A BAGEL checkpoint that draws in strokes."""
+    if steps is None or guidance is None:
+        raise ValueError(f"Expected steps and guidance for {settings['name']}, got {steps} and {guidance}.")
+    path = Path(settings["path"] or SHIPPED)
+    if settings["path"] is None and settings["name"] == "bagel":
+        raise ValueError("Expected policy.path, the folder of a BAGEL checkpoint, got none.")
+    if not path.is_dir():
+        raise ValueError(f"Expected policy.path to be the folder of a checkpoint, got {str(path)!r}.")
+    import torch
+
+    from .bagel.checkpoint import load
+    from .bagel.generate import Sampling
+    from .bagel.tokenizer import Tokenizer
+    from .interleaved import Interleaved
+
+    dtype = getattr(torch, str(settings["dtype"]), None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {settings['dtype']!r}.")
+    device = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    sampling = Sampling(num_timesteps=steps + 1, cfg_text_scale=guidance, **_tupled(settings["sampling"]))
+    return Interleaved(
+        load(path, dtype=dtype, device=device),
+        Tokenizer.load(path),
+        sampling,
+        temperature=settings["temperature"],
+        max_tokens=settings["max_tokens"],
+    )
+
+
+def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _custom(target: str | None) -> Policy:
