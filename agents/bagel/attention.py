@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .sequence import Pack
+from .sequence import Pack, Visibility
 
 
 class _ToRows(torch.autograd.Function):
@@ -40,18 +40,26 @@ class _FromRows(torch.autograd.Function):
         return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, slots, grad), None
 
 
+def _by_slot(pack: Pack) -> Visibility:
+    """The pack's ``Visibility`` over its rows, each (R, L). Padding is an item of its own, which nothing else sees."""
+    padding, flat = pack.rows < 0, pack.rows.clamp(min=0)
+    item, visible, first, limit, causal = (x[flat] for x in pack.visibility)
+    return Visibility(
+        item.masked_fill(padding, -2),
+        visible.masked_fill(padding, -1),
+        first.masked_fill(padding, 0),
+        limit.masked_fill(padding, 0),
+        causal & ~padding,
+    )
+
+
 def may_attend(pack: Pack) -> Tensor:
     """The rule of ``Visibility`` over the rows of a pack, bool (R, L, L): [r, i, j] = slot i may attend to slot j.
 
     Padding attends to padding only, so that no row of a softmax is empty.
     """
-    padding = pack.rows < 0
-    flat = pack.rows.clamp(min=0)
-    item, visible, first, limit, causal = (x[flat] for x in pack.visibility)
-    item, visible = item.masked_fill(padding, -2), visible.masked_fill(padding, -1)
-    first, limit = first.masked_fill(padding, 0), limit.masked_fill(padding, 0)
-    causal = causal & ~padding
-    column = torch.arange(flat.shape[1], device=flat.device)
+    item, visible, first, limit, causal = _by_slot(pack)
+    column = torch.arange(item.shape[1], device=item.device)
     inside = (item[:, :, None] == item[:, None]) & (~causal[:, :, None] | (column[:, None] >= column))
     return inside | ((visible[:, None] >= first[:, :, None]) & (visible[:, None] < limit[:, :, None]))
 
@@ -69,8 +77,8 @@ class PackedAttention:
         self.rows = pack.rows.clamp(min=0).reshape(-1)
         self.slots = pack.slots
         self.flex = implementation == "flex_attention"
-        self.allowed = may_attend(pack)
-        self.mask: Any = _block_mask(self.allowed) if self.flex else None
+        self.allowed = None if self.flex else may_attend(pack)
+        self.mask: Any = _block_mask(pack) if self.flex else None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See ``Attend``."""
@@ -78,7 +86,7 @@ class PackedAttention:
             _ToRows.apply(x, self.rows, self.slots).view(*self.shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)
         )
         grouped = q.shape[1] != k.shape[1]
-        if self.flex:
+        if self.allowed is None:
             out = _flex_attention(q.is_cuda)(q, k, v, block_mask=self.mask, enable_gqa=grouped)
         else:
             if self.mask is None or self.mask.dtype != q.dtype:  # a bool mask would be converted in every layer
@@ -88,11 +96,18 @@ class PackedAttention:
         return _FromRows.apply(out.transpose(1, 2).flatten(0, 1), self.slots)
 
 
-def _block_mask(mask: Tensor) -> Any:
+def _block_mask(pack: Pack) -> Any:
+    """The same rule for flex-attention, which never holds the whole mask."""
     from torch.nn.attention.flex_attention import create_block_mask
 
-    rows, length, _ = mask.shape
-    return create_block_mask(lambda b, h, i, j: mask[b, i, j], rows, None, length, length, device=mask.device)
+    item, visible, first, limit, causal = _by_slot(pack)
+
+    def rule(r: Tensor, _: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        inside = (item[r, i] == item[r, j]) & (~causal[r, i] | (i >= j))
+        return inside | ((visible[r, j] >= first[r, i]) & (visible[r, j] < limit[r, i]))
+
+    rows, length = item.shape
+    return create_block_mask(rule, rows, None, length, length, device=item.device)
 
 
 @cache

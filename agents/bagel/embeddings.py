@@ -105,7 +105,7 @@ class TimestepEmbedder(nn.Module):
 
     def forward(self, t: Tensor) -> Tensor:
         """Embed timesteps: float (T,) to (T, width)."""
-        return self.mlp(self.features(t).to(self.mlp[0].weight.dtype))
+        return self.mlp(self.features(t).to(next(self.mlp.parameters()).dtype))
 
 
 def take(x: Tensor, index: Tensor) -> Tensor:

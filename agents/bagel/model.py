@@ -232,8 +232,8 @@ class Bagel(PreTrainedModel):
             ce_weight: Factor on the mean cross entropy (official: 1).
             mse_weight: Factor on the mean flow loss (official: 1).
             reweight_ce: Average the cross entropy with the weights ``Pack.ce.balance`` (official option, off).
-            counts: Numbers of predicted tokens and of target tokens to divide by; default: the pack's own. A
-                data-parallel run gives the global numbers divided by the number of processes.
+            counts: Numbers of predicted tokens (re-weighted: sum of their weights) and of target tokens to divide by;
+                default: the pack's own. A data-parallel run gives the global ones divided by the number of processes.
             posterior: How the images given as pixels are encoded.
             generator: Source of all noise.
             flow_noise: Standard normal (N_latent, p·p·z), instead of drawing it.
@@ -251,12 +251,10 @@ class Bagel(PreTrainedModel):
         predicted = velocity if len(pack.targets) == len(pack.noisy) else take(velocity, pack.targets)
         mse = (predicted.float() - target).square().mean(-1)
         ce = F.cross_entropy(self.logits(take(hidden, pack.ce.index)).float(), pack.ce.labels, reduction="none")
-        num_ce, num_mse = counts or (max(len(ce), 1), max(len(mse), 1))
-        weights = pack.ce.weights
-        if reweight_ce:
-            weights = weights * pack.ce.balance
-            num_ce = pack.ce.balance.sum().clamp(min=1e-8) if counts is None else num_ce
-        ce_loss, mse_loss = (ce * weights).sum() / num_ce, (mse * pack.mse_weights).sum() / num_mse
+        balance = pack.ce.balance if reweight_ce else torch.ones_like(ce)
+        num_ce, num_mse = counts or (balance.sum().clamp(min=1e-8), max(len(mse), 1))
+        ce_loss = (ce * pack.ce.weights * balance).sum() / num_ce
+        mse_loss = (mse * pack.mse_weights).sum() / num_mse
         return BagelOutput(
             loss=ce_weight * ce_loss + mse_weight * mse_loss,
             ce_loss=ce_loss,

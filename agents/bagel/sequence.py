@@ -10,7 +10,7 @@ that is BAGEL's own flat packing.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +21,14 @@ from .config import BagelConfig
 from .embeddings import grid_position_ids, patchify
 from .items import Dropped, Item, LatentItem, NoisyImage, StateImage, Text, VaeImage, VitImage
 from .layers import Routing
+from .plan import TEXT, Plan
 from .tokenizer import TokenIds
 
 __all__ = ["Dropped", "Item", "NoisyImage", "Pack", "StateImage", "Text", "VaeImage", "VitImage", "pack"]
 
 
-class CrossEntropy(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CrossEntropy:
     """Where tokens are predicted, in the order of the sequence."""
 
     index: Tensor
@@ -108,128 +110,13 @@ class Pack:
         def move(x: Any) -> Any:
             if isinstance(x, Tensor):
                 return x.to(device, non_blocking=True)
-            if isinstance(x, CrossEntropy | Visibility):
-                return type(x)(*map(move, x))
+            if isinstance(x, CrossEntropy):
+                return CrossEntropy(*(move(getattr(x, f.name)) for f in fields(x)))
+            if isinstance(x, Visibility):
+                return Visibility(*map(move, x))
             return tuple(map(move, x)) if isinstance(x, tuple) else x
 
         return replace(self, **{f.name: move(getattr(self, f.name)) for f in fields(self)})
-
-
-TEXT, VIT, LATENT = range(3)
-
-
-class _Entry(NamedTuple):
-    """An item that has tokens."""
-
-    ids: np.ndarray
-    """Token ids; 0 inside images."""
-    kind: int
-    """Kind of its inner tokens; markers are always text."""
-    noisy: bool
-    first: int
-    limit: int
-    rope: int
-
-
-@dataclass(slots=True)
-class _Plan:
-    """What one pass over the items collects."""
-
-    config: BagelConfig
-    tokens: TokenIds
-    rng: np.random.Generator | None
-    entries: list[_Entry] = field(default_factory=list)
-    total: int = 0
-    """Tokens so far."""
-    ce: list[tuple[np.ndarray, np.ndarray, float, float]] = field(default_factory=list)
-    """(sequence index, labels, weight, balance) of each stretch of predicted tokens."""
-    vit: list[Tensor] = field(default_factory=list)
-    latent: list[tuple[LatentItem, tuple[int, int], float]] = field(default_factory=list)
-    """(item, grid, t) of each latent image."""
-
-    def add_sample(self, items: Sequence[Item]) -> int:
-        """Add the items of one sample; returns its number of tokens."""
-        begin, first = self.total, len(self.entries)
-        rope = 0
-        after = [(0, first)]  # rotary counter and next entry after the first k items
-        for k, item in enumerate(items):
-            noisy = isinstance(item, NoisyImage | StateImage)
-            sees = k if not noisy or item.sees is None else item.sees
-            if not 0 <= sees <= k:
-                raise ValueError(f"Expected sees in 0..{k} in item {k} of its sample, got {sees}.")
-            seen_rope, limit = after[sees]
-            if not isinstance(item, Dropped):
-                kind, ids = self._tokens(item)
-                self.entries.append(_Entry(ids, kind, noisy, first, limit, seen_rope))
-                self._predict(item, ids)
-                self.total += len(ids)
-            rope += 0 if noisy else len(item.ids) + 2 if isinstance(item, Text) else 1
-            after.append((rope, len(self.entries)))
-        return self.total - begin
-
-    def _tokens(self, item: Item) -> tuple[int, np.ndarray]:
-        """Kind and ids of an item's tokens; images are put on their lists."""
-        if isinstance(item, Text):
-            return TEXT, np.array([self.tokens.bos_token_id, *item.ids, self.tokens.eos_token_id], np.int64)
-        if isinstance(item, VitImage):
-            height, width = item.pixels.shape[-2:]
-            kind, count = (
-                VIT,
-                (height // self.config.vit_config.patch_size) * (width // self.config.vit_config.patch_size),
-            )
-            self.vit.append(item.pixels)
-        else:
-            assert isinstance(item, LatentItem)
-            grid = latent_grid(item, self.config)
-            kind, count = LATENT, grid[0] * grid[1]
-            self.latent.append((item, grid, self._time(item)))
-        ids = np.zeros(count + 2, np.int64)
-        ids[0], ids[-1] = self.tokens.start_of_image, self.tokens.end_of_image
-        return kind, ids
-
-    def _predict(self, item: Item, ids: np.ndarray) -> None:
-        """Record what the item's tokens predict."""
-        where = np.arange(self.total, self.total + len(ids))
-        if isinstance(item, Text) and item.loss is not False:
-            labels, chosen = ids[1:], np.ones(len(ids) - 1, bool) if item.loss is True else np.array(item.loss, bool)
-            if chosen.shape != labels.shape:
-                raise ValueError(f"Expected {len(labels)} loss flags (ids, closing marker), got {len(chosen)}.")
-            self.ce.append((where[:-1][chosen], labels[chosen], item.weight, len(labels) ** -0.5))
-        if isinstance(item, Text | VitImage | VaeImage) and item.switch is not None:
-            self.ce.append((where[-1:], np.array([item.switch]), item.switch_weight, 1.0))
-
-    def _time(self, item: LatentItem) -> float:
-        """Final t of a latent image."""
-        if isinstance(item, VaeImage):
-            return 0.0
-        if isinstance(item, StateImage):
-            return item.time
-        raw = item.t
-        if raw is None:
-            if self.rng is None:
-                raise ValueError("Expected rng, to draw the timestep of a NoisyImage without t, got None.")
-            raw = self.rng.standard_normal()
-        t, shift = 1.0 / (1.0 + np.exp(-raw)), self.config.timestep_shift
-        return float(shift * t / (1.0 + (shift - 1.0) * t))
-
-
-def latent_grid(item: LatentItem, config: BagelConfig) -> tuple[int, int]:
-    """(rows, columns) of the latent tokens of an image; ``ValueError`` if its tensor does not fit."""
-    latent, pixels = (item.state, None) if isinstance(item, StateImage) else (item.latent, item.pixels)
-    if (latent is None) == (pixels is None):
-        raise ValueError(f"Expected exactly one of latent and pixels in {type(item).__name__}.")
-    if pixels is not None:
-        height, width = pixels.shape[-2:]
-        return height // config.latent_stride, width // config.latent_stride
-    assert latent is not None
-    side = round(len(latent) ** 0.5)
-    grid = item.grid or (side, side)
-    if latent.shape != (grid[0] * grid[1], config.latent_dim):
-        raise ValueError(
-            f"Expected latents ({grid[0]} x {grid[1]} tokens, {config.latent_dim}), got {tuple(latent.shape)}; "
-            "an image that is not square needs grid=(rows, columns)."
-        )
-    return grid
 
 
 def pack(
@@ -253,26 +140,23 @@ def pack(
     Raises:
         ValueError: A sample longer than ``row_length``, a malformed item, or a timestep to be drawn without ``rng``.
     """
-    plan = _Plan(config, tokens, rng)
+    plan = Plan(config, tokens, rng)
     lengths = [plan.add_sample(items) for items in samples]
     if not plan.entries:
         raise ValueError("Expected at least one item with tokens, got none.")
     sizes = np.array([len(e.ids) for e in plan.entries])
-    starts = np.cumsum(sizes) - sizes
     kinds, noisy, first, limit, ropes = (np.array([e[i] for e in plan.entries]) for i in range(1, 6))
-    kind = np.repeat(kinds, sizes)
-    kind[starts] = kind[starts + sizes - 1] = TEXT
-    order = np.argsort(kind, kind="stable")  # sequence index of each flat token
-    flat = np.empty_like(order)
+    order, num_text = _flat_order(kinds, sizes)
+    flat = np.empty_like(order)  # flat index of each token of the sequence
     flat[order] = np.arange(len(order))
-    within = np.arange(len(order)) - np.repeat(starts, sizes)
+    within = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     causal = kinds == TEXT
     items = np.arange(len(sizes))
     per_item = (items, np.where(noisy, -1, items), first, limit, causal)
     rows, slots = _rows(lengths, row_length)
     rows.reshape(-1)[slots] = flat
     return Pack(
-        text_ids=_int(np.concatenate([e.ids for e in plan.entries])[order[: np.count_nonzero(kind == TEXT)]]),
+        text_ids=_int(np.concatenate([e.ids for e in plan.entries])[order[:num_text]]),
         ce=_cross_entropy(plan.ce, flat),
         positions=_int((np.repeat(ropes, sizes) + within * np.repeat(causal, sizes))[order]),
         visibility=Visibility(*(torch.from_numpy(np.repeat(x, sizes)[order]) for x in per_item)),
@@ -281,6 +165,14 @@ def pack(
         **_vit_fields(plan.vit, config),
         **_latent_fields(plan.latent, config),
     )
+
+
+def _flat_order(kinds: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, int]:
+    """Place in the sequence of each flat token, and how many are text or markers, which come first."""
+    starts = np.cumsum(sizes) - sizes
+    kind = np.repeat(kinds, sizes)
+    kind[starts] = kind[starts + sizes - 1] = TEXT
+    return np.argsort(kind, kind="stable"), int(np.count_nonzero(kind == TEXT))
 
 
 def _int(x: Any) -> Tensor:

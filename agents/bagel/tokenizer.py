@@ -31,7 +31,7 @@ class Tokenizer:
 
     def __init__(self, base: PreTrainedTokenizerBase) -> None:
         """Add what is missing of ``SPECIAL_TOKENS`` to ``base``, as ordinary added tokens (official rule)."""
-        present = set()
+        present: set[str] = set()
         for value in base.special_tokens_map.values():
             present.update([value] if isinstance(value, str) else value)
         present.update(map(str, base.all_special_tokens))

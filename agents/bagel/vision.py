@@ -17,8 +17,8 @@ class SiglipAttention(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
         self.num_heads = config.num_attention_heads
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            self.add_module(name, nn.Linear(config.hidden_size, config.hidden_size))
+        width = config.hidden_size
+        self.k_proj, self.v_proj, self.q_proj, self.out_proj = (nn.Linear(width, width) for _ in range(4))
 
     def forward(self, x: Tensor, lengths: Sequence[int]) -> Tensor:
         """(T, Dv), the tokens of images of ``lengths`` one after the other, to (T, Dv)."""

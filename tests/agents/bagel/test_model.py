@@ -131,6 +131,42 @@ def test_half_precision_stays_close(model, packed):
     assert torch.allclose(full.loss, half.loss, rtol=0.02)
 
 
+def test_a_model_of_other_sizes_in_bfloat16():
+    """Grouped heads, a tied head, erf activations, images that are not square, pixels encoded inside."""
+    config = BagelConfig(
+        llm_config=dict(
+            hidden_size=96,
+            intermediate_size=160,
+            num_hidden_layers=3,
+            num_attention_heads=6,
+            num_key_value_heads=2,
+            vocab_size=64,
+            rms_norm_eps=5e-3,
+            tie_word_embeddings=True,
+        ),
+        vit_config=dict(
+            hidden_size=60, intermediate_size=80, num_attention_heads=3, num_hidden_layers=3, image_size=280
+        ),
+        vae_config=dict(ch=32, ch_mult=[1, 1, 1, 1], z_channels=8, scale_factor=0.5, shift_factor=0.05),
+        max_latent_size=12,
+        vit_max_num_patch_per_side=20,
+        connector_act="gelu",
+    )
+    torch.manual_seed(0)
+    model = Bagel(config).eval()
+    vae, vit = torch.rand(3, 48, 80) * 2 - 1, torch.rand(3, 42, 84) * 2 - 1
+    items = [VaeImage(pixels=vae), VitImage(pixels=vit), Text(ids=[5, 6], loss=True), NoisyImage(pixels=vae, t=0.1)]
+    packed = pack([items, [Text(ids=[7]), NoisyImage(pixels=vae[:, :32, :32], t=0.1)]], config, IDS)
+    assert [span[1:] for span in packed.pixel_spans] == [(3, 5), (3, 5), (2, 2)]
+    noise = torch.randn(len(packed.latents), config.latent_dim)
+    with torch.no_grad():
+        full = model(packed, flow_noise=noise)
+        half = model.to(torch.bfloat16)(packed, flow_noise=noise)
+    assert half.hidden.dtype == torch.bfloat16 and half.loss.dtype == torch.float32
+    assert torch.allclose(full.loss, half.loss, rtol=0.05)
+    assert "language_model.lm_head.weight" not in dict(model.named_parameters())
+
+
 def test_a_seed_decides_the_noise(model, packed):
     with torch.no_grad():
         a, b, c = (model(packed, generator=torch.Generator().manual_seed(s)).mse for s in (1, 1, 2))
