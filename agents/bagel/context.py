@@ -7,6 +7,7 @@ laid out by ``sequence.pack``, the one packing; a noisy image sees a context and
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ class Contexts:
         self.cache = KVCache.empty(
             llm.num_hidden_layers, llm.num_key_value_heads, llm.head_dim, dtype=like.dtype, device=like.device
         )
-        self._marks: dict[int, Mark] = {}
+        self._trails: dict[int, list[Mark]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -74,40 +75,48 @@ class Contexts:
 
     def open(self, num: int) -> list[int]:
         """Rows of ``num`` new, empty contexts."""
-        free = (row for row in range(len(self._marks) + num) if row not in self._marks)
-        rows = [row for row, _ in zip(free, range(num), strict=False)]
-        self._marks.update(dict.fromkeys(rows, Mark()))
+        free = (row for row in range(len(self._trails) + num) if row not in self._trails)
+        rows = list(islice(free, num))
+        self._trails.update((row, [Mark()]) for row in rows)
         return rows
 
     def close(self, rows: Iterable[int]) -> None:
         """Forget contexts. Their memory is reused, and freed with the last of them."""
         for row in rows:
-            del self._marks[row]
-        if not self._marks:
+            del self._trails[row]
+        if not self._trails:
             self.cache.clear()
 
     def mark(self, row: int) -> Mark:
         """How far a context is filled now."""
-        return self._marks[row]
+        return self._trails[row][-1]
+
+    def trail(self, row: int) -> list[Mark]:
+        """The marks of a context: the empty one, then one after each item."""
+        return list(self._trails[row])
 
     def cut(self, row: int, mark: Mark) -> None:
-        """Go back to an earlier mark of the same row."""
-        if mark.length > self._marks[row].length:
-            raise ValueError(f"Expected a mark within {self._marks[row].length} tokens, got {mark.length}.")
-        self._marks[row] = mark
+        """Go back to an earlier mark of the same row, or replace the last one."""
+        if mark.length > self.mark(row).length:
+            raise ValueError(f"Expected a mark within {self.mark(row).length} tokens, got {mark.length}.")
+        self._trails[row] = [m for m in self._trails[row] if m.length < mark.length] + [mark]
+
+    def advance(self, row: int, mark: Mark) -> None:
+        """Declare slots filled that were written through a selection and committed."""
+        self._trails[row].append(mark)
 
     def view(self, row: int) -> View:
         """The whole context."""
-        return View(row, self._marks[row].length, self._marks[row].rope)
+        return View(row, self.mark(row).length, self.mark(row).rope)
 
     def base(self, row: int) -> View:
         """The text-unconditional context: the same row without its last text."""
-        return View(row, self._marks[row].base_length, self._marks[row].base_rope)
+        return View(row, self.mark(row).base_length, self.mark(row).base_rope)
 
     @torch.no_grad()
     def logits(self, rows: Sequence[int]) -> Tensor:
         """Logits of the token after each context, float32 (len(rows), vocab)."""
-        hidden = [h for row in rows if (h := self._marks[row].hidden) is not None]
+        hidden = [h for row in rows if (h := self.mark(row).hidden) is not None]
         if len(hidden) < len(rows):
             raise ValueError("Expected contexts with at least one item, got an empty one; extend it first.")
         return self.model.logits(torch.stack(hidden)).float()
@@ -132,8 +141,8 @@ class Contexts:
         if packed.pixels:
             raise ValueError("Expected VaeImage items with latents, got pixels; encode them first (encode_images).")
         sample, index = _places(packed)
-        lengths = np.array([self._marks[row].length for row in used])
-        ropes = np.array([self._marks[row].rope for row in used])
+        lengths = np.array([self.mark(row).length for row in used])
+        ropes = np.array([self.mark(row).rope for row in used])
         slots = index + lengths[sample]
         work = self.reserve(used, int(slots.max()) + 1)
         layout = work.layout(sample, slots, _seen(packed, slots), self.groups)
@@ -145,7 +154,7 @@ class Contexts:
         self.cache.commit(work, used, list(zip(lengths.tolist(), (lengths + counts).tolist(), strict=True)))
         order = torch.from_numpy(np.lexsort((index, sample))).to(self.device)
         for i, row, part in zip(chosen, used, hidden.index_select(0, order).split(counts.tolist()), strict=True):
-            self._marks[row] = _after(self._marks[row], items[i], sizes, part[-1])
+            self._trails[row] += _after(self.mark(row), items[i], sizes, part)
             out[i] = part
         return out
 
@@ -155,12 +164,8 @@ class Contexts:
 
     def reserve(self, rows: Sequence[int], capacity: int) -> KVCache:
         """A selection of rows with room for ``capacity`` tokens each."""
-        self.cache.grow(max(self._marks) + 1, capacity)
+        self.cache.grow(max(self._trails) + 1, capacity)
         return self.cache.select(rows, capacity)
-
-    def advance(self, row: int, mark: Mark) -> None:
-        """Declare slots filled that were written through a selection and committed."""
-        self._marks[row] = mark
 
 
 def _places(packed: Pack) -> tuple[np.ndarray, np.ndarray]:
@@ -178,11 +183,14 @@ def _seen(packed: Pack, slots: np.ndarray) -> np.ndarray:
     return np.where(packed.visibility.causal.numpy(), slots + 1, end[item])
 
 
-def _after(mark: Mark, items: Sequence[ContextItem], sizes: Iterator[int], hidden: Tensor) -> Mark:
-    """The mark after further items; ``sizes`` yields the number of tokens of each."""
+def _after(mark: Mark, items: Sequence[ContextItem], sizes: Iterator[int], hidden: Tensor) -> list[Mark]:
+    """The marks after each further item; ``sizes`` yields their numbers of tokens."""
+    marks, first = [], mark.length
     for item in items:
         length = mark.length + next(sizes)
         rope = mark.rope + (length - mark.length if isinstance(item, Text) else 1)
-        before = (mark.length, mark.rope)
-        mark = Mark(length, rope, *(before if isinstance(item, Text) else (length, rope)))
-    return mark._replace(hidden=hidden)
+        base = (mark.length, mark.rope) if isinstance(item, Text) else (length, rope)
+        # A clone, lest the states of all tokens stay alive for the sake of the last.
+        mark = Mark(length, rope, *base, hidden=hidden[length - first - 1].clone())
+        marks.append(mark)
+    return marks

@@ -276,7 +276,7 @@ def sample_images(
         x = flow.step(x, v, t, t_next)
         nfe += denoiser.num_branches
         states.append(x)
-    paths = [()] * len(grids) if not is_recorded else _paths(states, times.tolist(), grids)
+    paths = [()] * len(grids) if not is_recorded else _paths([state.cpu() for state in states], times.tolist(), grids)
     return Sampled([row[: h * w] for row, (h, w) in zip(x, grids, strict=True)], nfe, paths)
 
 

@@ -1,0 +1,117 @@
+"""Canvases of a policy: uint8 images to context items, and noise to uint8 images, many at a time."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ...envs.protocols import Transition
+from .context import Contexts
+from .generate import Branches, Sampling, sample_images
+from .items import VaeImage, VitImage
+from .model import Bagel
+from .transforms import ImageTransform, to_pixels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """An image that was drawn."""
+
+    image: np.ndarray
+    """uint8 (size, size, 3)."""
+    path: tuple[Transition, ...]
+    """Its flow path; empty where not asked for."""
+    steps: int
+    """Sampling steps it took."""
+    nfe: int
+    """Network evaluations it took, guidance branches counted one by one."""
+
+
+class Pictures:
+    """What a policy does with square canvases."""
+
+    def __init__(self, model: Bagel, sampling: Sampling) -> None:
+        """Args:
+
+        model: Encodes, denoises and decodes.
+        sampling: Steps and guidance of every image.
+        """
+        self.model = model
+        self.sampling = sampling
+        self._vit_transform = ImageTransform(*model.config.vit_transform)
+
+    def check(self, size: int) -> None:
+        """``ValueError`` unless the model can draw canvases of this size."""
+        stride, side = self.model.config.latent_stride, self.model.config.max_latent_size
+        if size % stride or not 0 < size <= stride * side:
+            raise ValueError(
+                f"Expected a canvas size that is a multiple of {stride} up to {stride * side} (the position table of "
+                f"this model), got {size}; make the environment with another `size`."
+            )
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """Posterior means of uint8 images (size, size, 3), each float32 (tokens, p·p·z) on the CPU."""
+        latents: list[Tensor] = [torch.empty(0)] * len(images)
+        for places in _by_size([len(image) for image in images]):
+            pixels = to_pixels(np.stack([images[i] for i in places])).to(self.model.device)
+            for i, latent in zip(places, self.model.encode_images(pixels).float().cpu(), strict=True):
+                latents[i] = latent
+        return latents
+
+    def items(self, image: np.ndarray, latent: Tensor) -> list[VaeImage | VitImage]:
+        """An image as it enters a context: its latent, then what the image encoder sees of it."""
+        config, size = self.model.config, len(image)
+        patch = config.vit_config.patch_size
+        # A canvas that the encoder cannot take as it is gets BAGEL's own resize, as its inferencer does.
+        if size % patch or size > patch * config.vit_max_num_patch_per_side:
+            image = np.asarray(self._vit_transform.resize(Image.fromarray(image)))
+        return [VaeImage(latent=latent), VitImage(pixels=to_pixels(image))]
+
+    def draw(
+        self,
+        contexts: Contexts,
+        branches: Branches,
+        sizes: Sequence[int],
+        rngs: Sequence[np.random.Generator],
+        *,
+        is_recorded: bool = False,
+    ) -> list[Drawn]:
+        """Draw one image per canvas, all steps of all canvases together.
+
+        Args:
+            contexts: Where the views of ``branches`` lie.
+            branches: What is drawn after, and guided away from.
+            sizes: Side of each canvas in pixels.
+            rngs: Source of the noise of each canvas.
+            is_recorded: Whether to keep the flow paths.
+        """
+        config = self.model.config
+        grids = [(size // config.latent_stride, size // config.latent_stride) for size in sizes]
+        noise = [
+            torch.from_numpy(rng.standard_normal((h * w, config.latent_dim), dtype=np.float32))
+            for rng, (h, w) in zip(rngs, grids, strict=True)
+        ]
+        sampled = sample_images(contexts, branches, noise, grids, self.sampling, is_recorded=is_recorded)
+        images: list[np.ndarray] = [np.empty(0)] * len(sizes)
+        for places in _by_size(sizes):
+            latents, size = torch.stack([sampled.latents[i] for i in places]), sizes[places[0]]
+            with torch.no_grad():
+                pixels = self.model.to_uint8(self.model.decode_latents(latents, (size, size)))
+            for i, image in zip(places, pixels.cpu().numpy(), strict=True):
+                images[i] = image
+        steps = self.sampling.num_timesteps - 1
+        return [
+            Drawn(image=image, path=path, steps=steps, nfe=sampled.nfe)
+            for image, path in zip(images, sampled.paths, strict=True)
+        ]
+
+
+def _by_size(sizes: Sequence[int]) -> list[list[int]]:
+    """Places of equal sizes, together."""
+    groups: dict[int, list[int]] = {}
+    for i, size in enumerate(sizes):
+        groups.setdefault(size, []).append(i)
+    return list(groups.values())
