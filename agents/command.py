@@ -11,8 +11,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 PROMPT = "STROKES_PROMPT"
 """Environment variable in which a prompt travels."""
@@ -21,6 +22,7 @@ INSTALL = (
     "install it with: pip install 'strokes[train]', or in a checkout: pip install -c constraints.txt -e '.[train]'."
 )
 
+Settings = TypeVar("Settings")
 _FLAG = re.compile(r"--?[A-Za-z][A-Za-z-]*(=.*)?", re.DOTALL)
 _OVERRIDE = re.compile(r"(?:\+{1,2}|~)?(?P<root>[A-Za-z_][\w-]*)[\w./@:-]*=.*|~[A-Za-z_][\w./@:-]*", re.DOTALL)
 _FLAGS_WITH_VALUE = {
@@ -65,11 +67,6 @@ def run(task: Callable[[Any, Path], bool], config: str, arguments: Sequence[str]
     finally:
         sys.argv = argv
     return 0 if all(outcomes) else 1
-
-
-INSTALL = (
-    "install it with: pip install 'strokes[train]', or in a checkout: pip install -c constraints.txt -e '.[train]'."
-)
 
 
 def fail(config: str, message: str) -> int:
@@ -184,6 +181,32 @@ def check_writable(folder: str | Path) -> None:
         raise ValueError(f"Expected an output folder that can be written, got {str(folder)!r}; set out=….")
 
 
+def settings_from(config: Any, kind: type[Settings], name: str) -> Settings:
+    """A composed ``DictConfig`` as the dataclass that mirrors it.
+
+    Args:
+        config: What Hydra composed.
+        kind: The dataclass; its checks are done.
+        name: Of the configuration, for the message.
+
+    Raises:
+        ValueError: A key that the dataclass does not have, or a value that it refuses.
+    """
+    from omegaconf import OmegaConf
+
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    if unknown := set(values) - {field.name for field in fields(kind)}:  # type: ignore[arg-type]
+        raise ValueError(f"Expected settings of configs/{name}.yaml, got {', '.join(sorted(unknown))}.")
+    return kind(**values)
+
+
+def check_number(name: str, value: Any, least: float, kinds: Sequence[type] = (int,)) -> None:
+    """``ValueError`` unless a setting is of one of ``kinds`` and, where it is a number, at least ``least``."""
+    if type(value) not in kinds or (value is not None and not value >= least):
+        what = "a number" if float in kinds else "an integer"
+        raise ValueError(f"Expected {name} to be {what} of at least {least}, got {value!r}.")
+
+
 def _known_choice(override: Any, groups: dict[str, list[str]]) -> bool:
     group, choice = override.key_or_group, str(override.value())
     options = groups[group]
@@ -198,10 +221,8 @@ def _known_key(key: str, known: Iterable[str]) -> None:
     known = sorted(known)
     if key not in known:
         tops = ", ".join(name for name in known if "." not in name)
-        raise ValueError(
-            f"Expected a key of the configuration ({tops}), got {key!r}.{_nearest(key, known)} "
-            f"If it is part of the prompt, write prompt=… around the whole."
-        )
+        hint = " If it is part of the prompt, write prompt=… around the whole." if "prompt" in known else ""
+        raise ValueError(f"Expected a key of the configuration ({tops}), got {key!r}.{_nearest(key, known)}{hint}")
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:

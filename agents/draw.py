@@ -8,7 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..envs.canvas import CanvasEnv
 from ..envs.protocols import Cost, Policy
 from ..envs.report import write_report
 from ..envs.transcript import Transcript
-from .command import run
+from .command import check_number, run, settings_from
 from .load import load_policy
 from .view import Lines, make_view, verdict
 
@@ -46,17 +46,11 @@ class Settings:
     policy: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        for name, kinds, least in (
-            ("seed", (int,), 0),
-            ("num_samples", (int,), 1),
-            ("size", (int,), 16),
-            ("steps", (int, type(None)), 1),
-            ("guidance", (int, float, type(None)), 0),
-        ):
-            value = getattr(self, name)
-            if type(value) not in kinds or (value is not None and not value >= least):
-                what = "a number" if float in kinds else "an integer"
-                raise ValueError(f"Expected {name} to be {what} of at least {least}, got {value!r}.")
+        check_number("seed", self.seed, 0)
+        check_number("num_samples", self.num_samples, 1)
+        check_number("size", self.size, 16)
+        check_number("steps", self.steps, 1, (int, type(None)))
+        check_number("guidance", self.guidance, 0, (int, float, type(None)))
         if not self.prompt or not self.prompt.strip():
             raise ValueError('Expected a prompt that says what to draw, such as "a red circle".')
         try:
@@ -72,12 +66,7 @@ def main() -> int:
 
 def command(config: Any, folder: Path) -> bool:
     """Draw as ``config`` says and write everything into ``folder``; whether every drawing has an image."""
-    from omegaconf import OmegaConf
-
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    if unknown := set(values) - {field.name for field in fields(Settings)}:
-        raise ValueError(f"Expected settings of configs/draw.yaml, got {', '.join(sorted(unknown))}.")
-    settings = Settings(**values)
+    settings = settings_from(config, Settings, "draw")
     is_human = settings.policy["name"] == "human"  # who is asked questions wants no spinner over them
     view = Lines(sys.stdout, settings.num_samples) if is_human else make_view(sys.stdout, settings.num_samples)
     started = time.perf_counter()
