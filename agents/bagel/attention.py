@@ -9,6 +9,9 @@ from torch import Tensor
 
 from .sequence import Pack, Visibility
 
+_SHORTEST = 64
+"""Rows up to this length form one group; each further group doubles it."""
+
 
 class _ToRows(torch.autograd.Function):
     """Flat tokens to padded rows. Padding repeats token 0; nothing reads it, so it passes no gradient back."""
@@ -53,32 +56,91 @@ def _by_slot(pack: Pack) -> Visibility:
     )
 
 
-def may_attend(pack: Pack) -> Tensor:
-    """The rule of ``Visibility`` over the rows of a pack, bool (R, L, L): [r, i, j] = slot i may attend to slot j.
+def _may_attend(seen: Visibility) -> Tensor:
+    """The rule of ``Visibility`` over rows, each (R, L) -> bool (R, L, L): [r, i, j] = slot i may attend to slot j.
 
     Padding attends to padding only, so that no row of a softmax is empty.
     """
-    item, visible, first, limit, causal = _by_slot(pack)
+    item, visible, first, limit, causal = seen
     column = torch.arange(item.shape[1], device=item.device)
     inside = (item[:, :, None] == item[:, None]) & (~causal[:, :, None] | (column[:, None] >= column))
     return inside | ((visible[:, None] >= first[:, :, None]) & (visible[:, None] < limit[:, :, None]))
 
 
-class PackedAttention:
-    """An ``Attend`` over a pack: every token sees what the packing says."""
+def may_attend(pack: Pack) -> Tensor:
+    """Who sees whom in a pack, bool (R, L, L): [r, i, j] = slot i of row r may attend to slot j."""
+    return _may_attend(_by_slot(pack))
 
-    def __init__(self, pack: Pack, implementation: str = "sdpa") -> None:
+
+class _Group:
+    """Rows of about one length, with their mask."""
+
+    def __init__(self, seen: Visibility) -> None:
+        self.shape = tuple(seen.item.shape)
+        self.allowed = _may_attend(seen)
+        self.mask: Tensor | None = None
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """q (R·L, Hq, d), k and v (R·L, Hkv, d) -> (R·L, Hq, d)."""
+        if self.mask is None or self.mask.dtype != q.dtype:  # a bool mask would be converted in every layer
+            self.mask = torch.zeros(self.allowed.shape, dtype=q.dtype, device=q.device)
+            self.mask = self.mask.masked_fill_(~self.allowed, float("-inf"))[:, None]
+        q, k, v = (x.view(*self.shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
+        grouped = q.shape[1] != k.shape[1]
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
+        return out.transpose(1, 2).flatten(0, 1)
+
+
+class PackedAttention:
+    """An ``Attend`` over a pack: every token sees what the packing says.
+
+    Rows are cut to their content and attended to in groups of like length: a pack may hold a few long
+    trajectories among many short samples, and attention is quadratic in the longest row of a group.
+    """
+
+    def __init__(self, pack: Pack) -> None:
         """Args:
 
         pack: What to attend over.
-        implementation: ``"sdpa"`` or ``"flex_attention"``.
+        """
+        used = (pack.rows >= 0).sum(1)
+        size = 2 ** torch.ceil(torch.log2(used.clamp(min=_SHORTEST))).long()
+        seen = _by_slot(pack)
+        self.groups: list[_Group] = []
+        kept = []
+        slot = torch.empty_like(pack.rows).reshape(-1)
+        start = 0
+        for limit in size.unique().tolist():
+            rows = (size == limit).nonzero()[:, 0]
+            length = int(used[rows].max())
+            self.groups.append(_Group(Visibility(*(x[rows, :length] for x in seen))))
+            kept.append(pack.rows[rows, :length].reshape(-1))
+            there = (rows[:, None] * pack.rows.shape[1] + torch.arange(length, device=rows.device)).reshape(-1)
+            slot[there] = torch.arange(start, start + len(there), device=rows.device)
+            start += len(there)
+        self.rows = torch.cat(kept).clamp(min=0)
+        self.slots = slot[pack.slots]
+
+    def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """See ``Attend``."""
+        q, k, v = (_ToRows.apply(x, self.rows, self.slots) for x in (q, k, v))
+        sizes = [group.shape[0] * group.shape[1] for group in self.groups]
+        parts = zip(self.groups, *(x.split(sizes) for x in (q, k, v)), strict=True)
+        return _FromRows.apply(torch.cat([group.attend(*part) for group, *part in parts]), self.slots)
+
+
+class FlexAttention:
+    """The same by flex-attention, which never holds a mask; for one long row on a GPU."""
+
+    def __init__(self, pack: Pack) -> None:
+        """Args:
+
+        pack: What to attend over.
         """
         self.shape = tuple(pack.rows.shape)
         self.rows = pack.rows.clamp(min=0).reshape(-1)
         self.slots = pack.slots
-        self.flex = implementation == "flex_attention"
-        self.allowed = None if self.flex else may_attend(pack)
-        self.mask: Any = _block_mask(pack) if self.flex else None
+        self.mask = _block_mask(pack)
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """See ``Attend``."""
@@ -86,13 +148,7 @@ class PackedAttention:
             _ToRows.apply(x, self.rows, self.slots).view(*self.shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)
         )
         grouped = q.shape[1] != k.shape[1]
-        if self.allowed is None:
-            out = _flex_attention(q.is_cuda)(q, k, v, block_mask=self.mask, enable_gqa=grouped)
-        else:
-            if self.mask is None or self.mask.dtype != q.dtype:  # a bool mask would be converted in every layer
-                self.mask = torch.zeros(self.allowed.shape, dtype=q.dtype, device=q.device)
-                self.mask = self.mask.masked_fill_(~self.allowed, float("-inf"))[:, None]
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
+        out = _flex_attention(q.is_cuda)(q, k, v, block_mask=self.mask, enable_gqa=grouped)
         return _FromRows.apply(out.transpose(1, 2).flatten(0, 1), self.slots)
 
 

@@ -161,11 +161,18 @@ class KVCache:
 
 
 class CacheAttend:
-    """Attention of one forward over a selection of a cache (the model's ``Attend``)."""
+    """Attention over a selection of a cache (the model's ``Attend``), one forward after the other."""
 
     def __init__(self, cache: KVCache, layout: Layout) -> None:
-        self.cache = cache
+        """Args:
+
+        cache: Read and written.
+        layout: Of the next forward; may be replaced between forwards.
+        """
         self.layout = layout
+        self._buffers = [
+            (k, v, k.flatten(0, 1), v.flatten(0, 1)) for k, v in zip(cache.keys, cache.values, strict=True)
+        ]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Write keys and values, then attend.
@@ -177,21 +184,36 @@ class CacheAttend:
             v: (T, kv_heads, head_dim).
         """
         to = self.layout
-        keys, values = self.cache.keys[layer], self.cache.values[layer]
-        keys.flatten(0, 1).index_copy_(0, to.write, k.to(keys.dtype))
-        values.flatten(0, 1).index_copy_(0, to.write, v.to(values.dtype))
-        _, heads, dim = q.shape
-        kv_heads = keys.shape[2]
-        groups = heads // kv_heads
-        # Heads that share a key head become further queries of it: keys are never repeated.
+        keys, values, flat_keys, flat_values = self._buffers[layer]
+        flat_keys.index_copy_(0, to.write, k.to(keys.dtype))
+        flat_values.index_copy_(0, to.write, v.to(keys.dtype))
         padded = (q if to.gather is None else q.index_select(0, to.gather)).to(keys.dtype)
-        query = padded.view(to.num_rows, to.width, kv_heads, groups, dim).permute(0, 2, 3, 1, 4)
         out = scaled_dot_product_attention(
-            query.reshape(to.num_rows, kv_heads, groups * to.width, dim),
+            _grouped(padded, to.num_rows, keys.shape[2]),
             keys[:, : to.span].transpose(1, 2),
             values[:, : to.span].transpose(1, 2),
             attn_mask=to.mask,
         )
-        out = out.view(to.num_rows, kv_heads, groups, to.width, dim).permute(0, 3, 1, 2, 4)
-        out = out.reshape(to.num_rows * to.width, heads, dim)
+        out = _ungrouped(out, to.width, q.shape[1])
         return (out if to.scatter is None else out.index_select(0, to.scatter)).to(q.dtype)
+
+
+def _grouped(q: Tensor, num_rows: int, kv_heads: int) -> Tensor:
+    """(rows · width, heads, d) to (rows, kv_heads, groups · width, d).
+
+    Heads that share a key head become further queries of it, so that keys are never repeated.
+    """
+    _, heads, dim = q.shape
+    if heads == kv_heads:
+        return q.view(num_rows, -1, heads, dim).transpose(1, 2)
+    split = q.view(num_rows, -1, kv_heads, heads // kv_heads, dim)
+    return split.permute(0, 2, 3, 1, 4).reshape(num_rows, kv_heads, -1, dim)
+
+
+def _ungrouped(out: Tensor, width: int, heads: int) -> Tensor:
+    """The inverse of ``_grouped``: (rows, kv_heads, groups · width, d) to (rows · width, heads, d)."""
+    num_rows, kv_heads, _, dim = out.shape
+    if heads == kv_heads:
+        return out.transpose(1, 2).reshape(-1, heads, dim)
+    split = out.view(num_rows, kv_heads, heads // kv_heads, width, dim)
+    return split.permute(0, 3, 1, 2, 4).reshape(-1, heads, dim)

@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cache import CacheAttend, KVCache, Layout
+from .cache import CacheAttend, KVCache
 from .items import Text, VaeImage, VitImage
-from .layers import Routing
 from .model import Bagel
 from .sequence import Pack, pack
 from .tokenizer import TokenIds
@@ -149,7 +148,7 @@ class Contexts:
         positions = (packed.positions + torch.from_numpy(ropes[sample])).to(self.device)
         packed = packed.to(self.device)
         embeds = self.model.embed_pack(packed, packed.latents)
-        hidden = self.forward(embeds, positions, packed.routing, work, layout)
+        hidden = self.model.language_model.model(embeds, positions, packed.routing, CacheAttend(work, layout))
         counts, sizes = np.bincount(sample), iter(np.bincount(packed.visibility.item.cpu()).tolist())
         self.cache.commit(work, used, list(zip(lengths.tolist(), (lengths + counts).tolist(), strict=True)))
         order = torch.from_numpy(np.lexsort((index, sample))).to(self.device)
@@ -157,10 +156,6 @@ class Contexts:
             self._trails[row] += _after(self.mark(row), items[i], sizes, part)
             out[i] = part
         return out
-
-    def forward(self, hidden: Tensor, positions: Tensor, routing: Routing, work: KVCache, layout: Layout) -> Tensor:
-        """The decoder over a selection of the cache: flat (T, D) to final hidden states (T, D)."""
-        return self.model.language_model.model(hidden, positions, routing, CacheAttend(work, layout))
 
     def reserve(self, rows: Sequence[int], capacity: int) -> KVCache:
         """A selection of rows with room for ``capacity`` tokens each."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
-from .attention import PackedAttention
+from .attention import FlexAttention, PackedAttention
 from .autoencoder import Autoencoder, Posterior
 from .config import BagelConfig
 from .embeddings import PositionEmbedding, TimestepEmbedder, grid_position_ids, patchify, take, unpatchify
@@ -245,7 +245,7 @@ class Bagel(PreTrainedModel):
             self.embed_pack(pack, latents),
             pack.positions,
             pack.routing,
-            PackedAttention(pack, self.config._attn_implementation or "sdpa"),
+            (FlexAttention if self.config._attn_implementation == "flex_attention" else PackedAttention)(pack),
         )
         velocity = self.velocity(take(hidden[len(hidden) - len(latents) :], pack.noisy))
         predicted = velocity if len(pack.targets) == len(pack.noisy) else take(velocity, pack.targets)

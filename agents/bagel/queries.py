@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cache import Layout
+from .cache import CacheAttend, Layout
 from .context import Contexts, Mark, View
 from .layers import Routing
 
@@ -39,17 +39,15 @@ class Decoder:
         write = self._write + self.steps
         if self._mask is not None:
             self._mask[self._index, :, :, self._lengths + self.steps] = 0
-        layout = Layout(
+        self._attend.layout = Layout(
             write=write,
             num_rows=len(self.rows),
             width=1,
             span=span + 1,
             mask=None if self._mask is None else self._mask[..., : span + 1],
         )
-        model = self.contexts.model
-        hidden = self.contexts.forward(
-            model.embed_text(tokens), self._ropes + self.steps, self._routing, self._work, layout
-        )
+        model, positions = self.contexts.model, self._ropes + self.steps
+        hidden = model.language_model.model(model.embed_text(tokens), positions, self._routing, self._attend)
         self.steps += 1
         return hidden
 
@@ -79,6 +77,7 @@ class Decoder:
         self._span = max(mark.length for mark in self._marks)
         self._work = contexts.reserve(rows, self._span + self.steps + ROOM)
         self._room = self._work.capacity - self._span
+        self._attend = CacheAttend(self._work, Layout(write=torch.empty(0), num_rows=0, width=0, span=0))
         lengths = np.array([mark.length for mark in self._marks])
         self._index = torch.arange(len(rows), device=device)
         self._lengths = torch.from_numpy(lengths).to(device)
@@ -148,7 +147,7 @@ class Denoiser:
         tokens = tokens.to(self._marker_embeds.dtype)
         latents = model.vae2llm(tokens) + model.time_embedder(t.reshape(1)) + self._place_embeds
         embeds = torch.cat([self._marker_embeds, *[latents] * self.num_branches])
-        out = self.contexts.forward(embeds, self._positions, self._routing, self._work, self._layout)
+        out = model.language_model.model(embeds, self._positions, self._routing, self._attend)
         return out[: len(self._marker_embeds)], out[len(self._marker_embeds) :]
 
     def _prepare(self, views: list[View], sizes: np.ndarray) -> None:
@@ -160,18 +159,19 @@ class Denoiser:
         for i, view in enumerate(views):  # each image gets scratch slots of its own behind the context
             start[i] = end[view.row]
             end[view.row] += int(sizes[i]) + 2
-        self._work = contexts.reserve(rows, max(end.values()))
+        work = contexts.reserve(rows, max(end.values()))
         image = np.concatenate([np.repeat(np.arange(len(views)), 2), np.repeat(np.arange(len(views)), sizes)])
         within = np.concatenate([np.arange(size) + 1 for size in sizes])
         markers = np.stack([np.zeros_like(sizes), sizes + 1], axis=1).reshape(-1)
         own = np.stack([start, start + sizes + 2], axis=1)[image]
-        self._layout = self._work.layout(
+        layout = work.layout(
             np.array([place[view.row] for view in views])[image],
             start[image] + np.concatenate([markers, within]),
             np.array([view.length for view in views])[image],
             contexts.groups,
             own,
         )
+        self._attend = CacheAttend(work, layout)
         index = torch.arange(len(image), device=device)
         self._routing = Routing(index[: 2 * len(views)], index[2 * len(views) :], ordered=True)
         self._positions = torch.tensor([view.rope for view in views], device=device)[torch.from_numpy(image).to(device)]

@@ -133,12 +133,12 @@ def pack(
         samples: Items of each sample.
         config: Configuration of the model that will read the pack.
         tokens: Ids of the special tokens.
-        row_length: Largest number of tokens in a row of attention, whose cost is quadratic in it; samples are
-            binned first-fit-decreasing. ``None``: one row, BAGEL's own flat packing.
+        row_length: Tokens in a row of attention, whose cost is quadratic in it; samples are binned
+            first-fit-decreasing, a longer one has a row of its own. ``None``: one row, BAGEL's own flat packing.
         rng: Source of the timesteps that are not given.
 
     Raises:
-        ValueError: A sample longer than ``row_length``, a malformed item, or a timestep to be drawn without ``rng``.
+        ValueError: A malformed item, or a timestep to be drawn without ``rng``.
     """
     plan = Plan(config, tokens, rng)
     lengths = [plan.add_sample(items) for items in samples]
@@ -186,8 +186,6 @@ def _joined(parts: Iterable[Any], dtype: type) -> np.ndarray:
 def _rows(lengths: Sequence[int], row_length: int | None) -> tuple[np.ndarray, np.ndarray]:
     """A table (R, L) of -1, and the slot in it of each token in sequence order; samples keep their order in a row."""
     longest = sum(lengths) if row_length is None else row_length
-    if max(lengths) > longest:
-        raise ValueError(f"Expected samples of at most row_length={longest} tokens, got one of {max(lengths)}.")
     fill: list[int] = []
     members: list[list[int]] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

@@ -18,7 +18,7 @@ from strokes.agents.bagel import (
     VitImage,
     pack,
 )
-from strokes.agents.bagel.attention import PackedAttention, may_attend
+from strokes.agents.bagel.attention import FlexAttention, PackedAttention, may_attend
 
 IDS = TokenIds(bos_token_id=0, eos_token_id=1, start_of_image=2, end_of_image=3)
 CONFIG = BagelConfig.nano(vocab_size=32)
@@ -74,6 +74,14 @@ def test_binned_rows_equal_one_row(model):
     a, b = outputs(model, one), outputs(model, binned)
     assert torch.allclose(a.hidden, b.hidden, atol=1e-5)
     assert torch.allclose(a.ce, b.ce, atol=1e-5) and torch.allclose(a.mse, b.mse, atol=1e-5)
+
+
+def test_long_and_short_rows_attend_as_one_row_does(model):
+    samples = [drawing(0, 6), drawing(10, 1), [Text(ids=[7, 8, 9], loss=True)], drawing(30, 1)]
+    one, mixed = pack(samples, CONFIG, IDS), pack(samples, CONFIG, IDS, row_length=64)
+    assert len(PackedAttention(mixed).groups) > 1
+    a, b = outputs(model, one), outputs(model, mixed)
+    assert torch.allclose(a.hidden, b.hidden, atol=1e-5) and torch.allclose(a.mse, b.mse, atol=1e-5)
 
 
 def test_samples_do_not_see_each_other(model):
@@ -133,7 +141,7 @@ def test_flex_attention_equals_sdpa():
     packed = pack([drawing(0, 1), drawing(10, 1)], CONFIG, IDS, row_length=120)
     q = torch.randn(len(packed.positions), 4, 16)
     k, v = torch.randn(2, len(packed.positions), 2, 16)
-    sdpa, flex = PackedAttention(packed)(0, q, k, v), PackedAttention(packed, "flex_attention")(0, q, k, v)
+    sdpa, flex = PackedAttention(packed)(0, q, k, v), FlexAttention(packed)(0, q, k, v)
     assert torch.allclose(sdpa, flex, atol=1e-5)
 
 
@@ -210,7 +218,6 @@ def test_text_alone_and_images_alone(model):
 @pytest.mark.parametrize(
     ("items", "message"),
     [
-        ([Text(ids=[5] * 100)], "at most row_length=50"),
         ([Dropped()], "at least one item"),
         ([VaeImage()], "exactly one of latent and pixels"),
         ([NoisyImage(latent=latent(0))], "Expected rng"),
