@@ -32,7 +32,9 @@ def model(request):
             tie_word_embeddings=True,
         )
         config = BagelConfig.nano(vocab_size=64, llm_config=llm, latent_patch_size=1)
-    model = Bagel(config).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Bagel(config).eval()
     generator = seeded(0)
     with torch.no_grad():
         for weight in model.parameters():  # nothing zero, nothing equal to its neighbour

@@ -15,7 +15,9 @@ LIMIT = 12
 
 @pytest.fixture(scope="module")
 def model():
-    model = Bagel(BagelConfig.nano(vocab_size=64)).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Bagel(BagelConfig.nano(vocab_size=64)).eval()
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in model.parameters():
