@@ -1,0 +1,142 @@
+"""Drawing: one line of an evaluation, a transcript judged and held against the truth, emission by emission."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..envs.protocols import Cost
+from ..envs.scenes.detect import detect
+from ..envs.scenes.tasks import Task, verdict
+from ..envs.stages import Stage
+from ..envs.transcript import Transcript
+from ..rewards.review import review
+from ..rewards.scenes import SceneReward
+from ..rewards.summary import Result
+
+SEEDS = 4
+"""Most seeds that the evaluation set itself gives to a prompt; further samples are numbered after them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawing(Result):
+    """One drawing, judged, with what its emissions were worth and what it cost."""
+
+    id: str
+    """Of the transcript."""
+    chunk: int
+    """The chunk it was drawn in."""
+    seen: bool
+    """Whether training draws this prompt too."""
+    plans: tuple[float, ...]
+    """For each judged plan: 1 if it was true to the prompt and to the canvas, else 0."""
+    repairs: tuple[float, ...]
+    """For each judged refinement: by how much it brought the canvas closer to its plan, in [-1, 1]."""
+    sketches: tuple[float, ...]
+    """For each judged sketch: how much of it is as planned, in [0, 1]."""
+    emissions: int
+    illegal: int
+    """Emissions that were illegal."""
+    nfe: int
+    """Network evaluations, guidance branches counted one by one."""
+    tokens: int
+    """Text tokens sampled."""
+    seconds: float
+    """Its share of the time its chunk took."""
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Drawing":
+        """The drawing of a record.
+
+        Raises:
+            ValueError: A key is missing or unknown.
+        """
+        if set(record) != (names := {field.name for field in fields(cls)}):
+            wrong = ", ".join(sorted(set(record) ^ names))
+            raise ValueError(f"Expected a drawing of this version, got keys missing or unknown: {wrong}.")
+        pairs = tuple((bool(said), bool(fault)) for said, fault in record["inspections"])
+        listed = {name: tuple(record[name]) for name in ("refinements", "plans", "repairs", "sketches")}
+        return cls(**{**record, **listed, "inspections": pairs})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Errand:
+    """A drawing to be made."""
+
+    task: Task
+    sample: int
+    """Which of several drawings of the task, from 0."""
+
+    @property
+    def number(self) -> int:
+        """Which of all drawings of the prompt; it does not depend on how many tasks or samples there are."""
+        return SEEDS * self.sample + self.task.seed
+
+    @property
+    def id(self) -> str:
+        """Of the transcript: the same in every evaluation."""
+        return f"{self.task.tag}-{_hash(self.task):08x}-{self.number}"
+
+    def seeds(self, seed: int) -> tuple[int, int, int, int]:
+        """Of all noise: seed of the evaluation, step 0, prompt and number of the drawing, as in a rollout."""
+        return (seed, 0, _hash(self.task), self.number)
+
+
+def judged(errand: Errand, transcript: Transcript, cost: Cost, *, chunk: int, seconds: float) -> Drawing:
+    """Judge a finished transcript, which is graded on the way."""
+    seen = review(transcript)
+    score = SceneReward().score(seen)
+    transcript.grade(score)
+    terms = [(name, value) for step in seen.steps for name, value in step.items() if value is not None]
+    return Drawing(
+        task=errand.task.tag,
+        prompt_id=errand.task.prompt,
+        seed=errand.number,
+        **score.terms,
+        images=len(transcript.images),
+        steps=cost.steps,
+        inspections=seen.inspections,
+        refinements=soft_changes(transcript, errand.task.meta),
+        id=transcript.id,
+        chunk=chunk,
+        seen=errand.task.seen,
+        plans=tuple(value for name, value in terms if name == "plan"),
+        repairs=seen.refinements,
+        sketches=tuple(value for name, value in terms if name == "sketch"),
+        emissions=transcript.spent,
+        illegal=sum(bool(entry.error) for entry in transcript.emissions),
+        nfe=cost.nfe,
+        tokens=cost.tokens,
+        seconds=seconds,
+    )
+
+
+def soft_changes(transcript: Transcript, meta: Mapping[str, Any]) -> tuple[float, ...]:
+    """By how much each refinement changed the soft score of the canvas, in [-1, 1].
+
+    Args:
+        transcript: Its accepted images are looked at.
+        meta: GenEval-style metadata of the prompt.
+    """
+    images = [entry for entry in transcript.accepted if entry.stage.is_image]
+    return tuple(
+        _soft(after.content, meta) - _soft(before.content, meta)
+        for before, after in pairwise(images)
+        if after.stage is Stage.REFINE
+    )
+
+
+def _soft(canvas: str | np.ndarray, meta: Mapping[str, Any]) -> float:
+    return round(verdict(detect(np.asarray(canvas)), meta).soft, 9)  # no change is exactly 0
+
+
+def _hash(task: Task) -> int:
+    """32 bits that stand for the prompt."""
+    return int.from_bytes(hashlib.sha256(f"{task.tag}\n{task.prompt}".encode()).digest()[:4])

@@ -1,0 +1,132 @@
+"""EvaluationFolder: what an evaluation leaves behind, chunk by chunk, so that a killed one goes on where it stood.
+
+A chunk's transcripts are written first, then its drawings are appended to ``results.jsonl`` and synced: a chunk
+whose lines are all there is finished, and whatever else an interrupted write left is dropped and drawn again.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..envs.archive import load_transcripts, save_transcripts
+from ..envs.transcript import Transcript
+from .drawings import Drawing
+
+FREE = frozenset({"out", "compare"})
+"""Settings that may differ when an evaluation goes on."""
+
+
+class EvaluationFolder:
+    """A folder with ``settings.json``, ``results.jsonl`` and ``transcripts/``."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.results, self._settings = self.path / "results.jsonl", self.path / "settings.json"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings it was begun with.
+
+        Raises:
+            ValueError: There is no evaluation.
+        """
+        if not self._settings.is_file():
+            raise ValueError(f"Expected a folder that strokes-evaluate wrote, got {str(self.path)!r}.")
+        return json.loads(self._settings.read_text(encoding="utf-8"))
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """``ValueError`` unless the folder is new, or was begun with these settings, those of ``FREE`` aside."""
+        if not self._settings.exists():
+            if self.results.exists():
+                raise ValueError(f"Expected {str(self.path)!r} to be new, got results without settings.json.")
+            return
+        begun, wanted = (dict(_flat(each)) for each in (self.settings(), settings))
+        for key in {**begun, **wanted}:
+            if key not in FREE and begun.get(key) != wanted.get(key):
+                raise ValueError(
+                    f"Expected {key}={begun.get(key)!r}, with which {str(self.path)!r} was begun, got "
+                    f"{key}={wanted.get(key)!r}; take that, or another out=…."
+                )
+
+    def drawings(self) -> list[Drawing]:
+        """All drawings of ``results.jsonl``; a torn last line is left out.
+
+        Raises:
+            ValueError: A line that is whole but wrong.
+        """
+        lines = self.results.read_bytes().split(b"\n")[:-1] if self.results.exists() else []
+        return [self._drawing(line, number) for number, line in enumerate(lines, 1)]
+
+    def finished(self, sizes: Sequence[int]) -> dict[int, list[Drawing]]:
+        """Drawings of the finished chunks, by chunk; ``results.jsonl`` then holds nothing else.
+
+        Args:
+            sizes: Drawings of each chunk.
+        """
+        chunks: dict[int, list[Drawing]] = {}
+        drawings = self.drawings()
+        for drawing in drawings:
+            chunks.setdefault(drawing.chunk, []).append(drawing)
+        whole = {k: group for k, group in chunks.items() if k < len(sizes) and len(group) == sizes[k]}
+        if self.results.exists():
+            kept = [drawing for drawing in drawings if drawing.chunk in whole]
+            write_whole(self.results, "".join(map(_line, kept)))
+        return whole
+
+    def add(
+        self, chunk: int, drawings: Sequence[Drawing], transcripts: Sequence[Transcript], settings: Mapping[str, Any]
+    ) -> None:
+        """Write a finished chunk; before the first one, the settings: nothing is begun before something was drawn."""
+        save_transcripts(transcripts, self._transcripts(chunk))
+        if not self._settings.exists():
+            write_whole(self._settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        with open(self.results, "a", encoding="utf-8") as file:
+            file.write("".join(map(_line, drawings)))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def transcripts(self, drawings: Sequence[Drawing]) -> list[Transcript]:
+        """The transcripts of these drawings, in their order."""
+        chunks = {drawing.chunk for drawing in drawings}
+        found = {t.id: t for chunk in sorted(chunks) for t in load_transcripts(self._transcripts(chunk))}
+        return [found[drawing.id] for drawing in drawings]
+
+    def _transcripts(self, chunk: int) -> Path:
+        return self.path / "transcripts" / f"chunk-{chunk:05d}.jsonl"
+
+    def _drawing(self, line: bytes, number: int) -> Drawing:
+        try:
+            return Drawing.from_record(json.loads(line))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"Expected {self.results}:{number} to be a drawing: {error}") from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file anew; the old one stands until the new one is complete."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 over the names and contents of the weights of a checkpoint folder, hexadecimal."""
+    total = hashlib.sha256()
+    for file in sorted(Path(path).glob("*.safetensors")):
+        with open(file, "rb") as stream:
+            total.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _line(drawing: Drawing) -> str:
+    return json.dumps(drawing.to_record(), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings by dotted keys."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
