@@ -6,17 +6,17 @@ time they are drawn: noisy copies with stratified times, condition dropout, weig
 What bears loss is data (``Entry.loss``), never code: a failed sketch is context only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from ..agents.bagel.sequence import Item, NoisyImage, Text, VaeImage, VitImage
-from ..agents.bagel.tokenizer import Tokenizer
+from ..agents.bagel.tokenizer import TokenIds, Tokenizer
 from ..envs.markup import neutralise
 from ..envs.stages import Stage
-from ..envs.transcript import Transcript
+from ..envs.transcript import Entry, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,38 +67,37 @@ class ImageTable:
 
 
 def from_transcript(transcript: Transcript, tokenizer: Tokenizer, table: ImageTable) -> Example:
-    """An example of a whole trajectory: illegal emissions are skipped, a critic's words are context.
+    """An example of a whole trajectory; its images become rows of ``table``.
 
-    The switch after a segment is learnt if and only if what it leads to bears loss: an image
-    (``<|vision_start|>``), a text (``<|im_start|>``) or the end (``<|im_end|>``).
+    Illegal emissions are skipped, what came from outside is context. The switch after a segment is learnt if
+    and only if what it leads to is. The last image is context only where something follows it.
     """
     entries = [entry for entry in transcript.emissions if not entry.error]
-    ids = tokenizer.ids
-    segments: list[Words | Picture] = []
+    followers = [*entries, None]
     prompt = tuple(tokenizer.encode(neutralise(transcript.prompt)))
+    segments: list[Words | Picture] = [Words(prompt, False, _switch(followers[0], tokenizer.ids))]
     before: int | None = None
-    for k in range(-1, len(entries)):
-        following = entries[k + 1] if k + 1 < len(entries) else None
-        switch = None
-        if following is not None and following.loss and following.source != "critic":
-            image = following.stage.is_image
-            stop = following.stage is Stage.STOP
-            switch = ids.start_of_image if image else ids.eos_token_id if stop else ids.bos_token_id
-        if k < 0:
-            segments.append(Words(prompt, False, switch))
-            continue
-        entry = entries[k]
+    for entry, follower in zip(entries, followers[1:], strict=True):
         if entry.stage is Stage.STOP:
             break
+        switch, loss = _switch(follower, tokenizer.ids), entry.loss and not entry.outside
         if entry.stage.is_image:
             row = table.add(np.asarray(entry.content))
-            segments.append(Picture(row, entry.loss, following is not None, before, switch))
+            segments.append(Picture(row, loss, follower is not None, before, switch))
             before = row
         else:
-            outside = entry.source == "critic"
-            text = neutralise(str(entry.content)) if outside else str(entry.content)
-            segments.append(Words(tuple(tokenizer.encode(text)), entry.loss and not outside, switch))
+            text = neutralise(str(entry.content)) if entry.outside else str(entry.content)
+            segments.append(Words(tuple(tokenizer.encode(text)), loss, switch))
     return tuple(segments)
+
+
+def _switch(following: Entry | None, ids: TokenIds) -> int | None:
+    """The token that leads to an entry: an image, the end or a text; ``None`` where that is not learnt."""
+    if following is None or following.outside or not following.loss:
+        return None
+    if following.stage is Stage.STOP:
+        return ids.eos_token_id
+    return ids.start_of_image if following.stage.is_image else ids.bos_token_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +121,7 @@ class Collator:
         times = iter(torch.special.ndtri(torch.from_numpy(quantiles.clip(1e-4, 1 - 1e-4))).tolist())
         return [self._items(example, rng, times) for example in examples]
 
-    def _items(self, example: Example, rng: np.random.Generator, times) -> list[Item]:  # type: ignore[no-untyped-def]
+    def _items(self, example: Example, rng: np.random.Generator, times: Iterator[float]) -> list[Item]:
         items: list[Item] = []
         last_text = 0
         for segment in example:

@@ -28,7 +28,10 @@ from ..envs.scenes.render import Scene, render
 from ..envs.scenes.tasks import sample_task
 from ..envs.transcript import Transcript
 from .collator import Example, ImageTable, Picture, Words, from_transcript
+from .run_folder import replacing
 
+KINDS = ("draw", "edit", "fix", "caption", "plan", "trajectory")
+"""Kinds of examples, as above."""
 HABITS = Habits(error_rate=0.3, plan_error_rate=0.05, per_step=(2, 2))
 """The painter's habits in trajectories. Two objects a step and no detours: each further round costs a model of
 this size a copy of everything drawn so far (earlier runs: colours drift after two rounds)."""
@@ -98,7 +101,9 @@ class Builder:
         return from_transcript(transcript, self.tokenizer, self.table)
 
     def build(self, kind: str, num: int, seed: int) -> list[Example]:
-        """``num`` examples of a kind; the k-th depends on (seed, kind, k) alone."""
+        """``num`` examples of one of ``KINDS``; the k-th depends on (seed, kind, k) alone, but for its rows."""
+        if kind not in KINDS:
+            raise ValueError(f"Expected the kinds of a mixture among {', '.join(KINDS)}, got {kind!r}.")
         make: Callable[[np.random.Generator], Example] = getattr(self, kind)
         code = [ord(letter) for letter in kind]
         return [make(np.random.default_rng([seed, *code, k])) for k in range(num)]
@@ -107,21 +112,20 @@ class Builder:
 @torch.no_grad()
 def encode_latents(model: Bagel, table: ImageTable, batch: int = 64) -> None:
     """Fill ``table.latents`` for images that have none yet: posterior means, float32 (N, tokens, channels)."""
-    known = len(table.latents)
-    parts = [table.latents] if known else []
-    for start in range(known, len(table.images), batch):
-        stop = min(start + batch, len(table.images))
-        parts.append(model.encode_images(torch.stack([table.pixels(row) for row in range(start, stop)])).float())
-    table.latents = torch.cat(parts)
+    parts = [table.latents] if len(table.latents) else []
+    for start in range(len(table.latents), len(table.images), batch):
+        rows = range(start, min(start + batch, len(table.images)))
+        pixels = torch.stack([table.pixels(row) for row in rows]).to(model.device)
+        parts.append(model.encode_images(pixels).float().cpu())
+    table.latents = torch.cat(parts) if parts else table.latents
 
 
 def write_examples(path: Path, table: ImageTable, examples: Mapping[str, Sequence[Example]]) -> None:
     """Keep a mixture in one file, so that a run that goes on need not build it again."""
     plain = {kind: [[(type(s).__name__, *astuple(s)) for s in e] for e in part] for kind, part in examples.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix(".new")
-    torch.save({"images": torch.from_numpy(np.stack(table.images)), "latents": table.latents, "examples": plain}, new)
-    new.replace(path)
+    images = torch.from_numpy(np.stack(table.images)) if table.images else torch.zeros(0, dtype=torch.uint8)
+    with replacing(path) as partial:
+        torch.save({"images": images, "latents": table.latents, "examples": plain}, partial)
 
 
 def read_examples(path: Path) -> tuple[ImageTable, dict[str, list[Example]]]:
@@ -129,7 +133,7 @@ def read_examples(path: Path) -> tuple[ImageTable, dict[str, list[Example]]]:
     saved = torch.load(path, weights_only=True)
     table = ImageTable()
     table.images, table.latents = list(saved["images"].numpy()), saved["latents"]
-    make = {"Words": Words, "Picture": Picture}
+    make: dict[str, type[Words] | type[Picture]] = {"Words": Words, "Picture": Picture}
     examples = {
         kind: [tuple(make[name](*values) for name, *values in example) for example in part]
         for kind, part in saved["examples"].items()

@@ -1,33 +1,115 @@
 """Pre-train a tiny BAGEL on the mini-world: one loop, from top to bottom.
 
-    python -m strokes.sft.pretrain out=outputs/draw
-    python -m strokes.sft.pretrain out=outputs/tiny init=outputs/draw/checkpoint tokens=... 'mixture={...}'
+    python -m strokes.sft.pretrain out=outputs/draw mixture=draw
+    python -m strokes.sft.pretrain out=outputs/tiny mixture=process init=outputs/draw/checkpoint
 
-Given again, the command resumes from ``state.pt`` (written every ``save_every`` steps) and draws what it
-would have drawn: each step has its own generators, derived from (seed, step).
+Given again, the command resumes from ``state.pt`` (written every ``save_every`` steps, and on SIGTERM) and draws
+what it would have drawn: each step has its own generators, derived from (seed, step).
 """
 
 import dataclasses
-import json
 import math
+import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from ..agents import command
 from ..agents.bagel.checkpoint import load, save
 from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.sequence import Item, pack
 from ..agents.bagel.tokenizer import Tokenizer
-from ..envs.scenes.language import VOCABULARY
 from .collator import Collator, Example, ImageTable, Words
+from .cost import num_flops, num_tokens
 from .mixture import Builder, encode_latents, read_examples, write_examples
+from .run_folder import RunFolder, stop_requests
 from .tokenizer import build_tokenizer
+
+PRESETS = {"tiny": BagelConfig.tiny, "nano": BagelConfig.nano}
+LOG_EVERY = 50
+"""Steps over which a line of the log takes its means."""
+
+
+def train(cfg: DictConfig) -> bool:
+    """The loop. Minimises ``ce_weight`` · cross entropy + flow loss; see ``Bagel.forward``.
+
+    Returns:
+        Whether the run is finished; false where it was asked to stop.
+
+    Raises:
+        ValueError: The folder holds a run with other settings, or an input is missing.
+    """
+    settings: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    folder = RunFolder(cfg.out, settings, free_settings(cfg))
+    if folder.metrics is not None and folder.metrics["tokens"] >= cfg.tokens:
+        print(f"{cfg.out} is finished: {folder.metrics}", flush=True)
+        return True
+    torch.manual_seed(cfg.seed)
+    model, tokenizer = make_model(cfg, folder.path)
+    feed = Feed(cfg, model.config, *build(cfg, model, tokenizer))
+    model.to(cfg.device).train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, cfg.weight_decay), cfg.lr, betas=tuple(cfg.betas), fused=True)
+    average = Average(model, cfg.ema)
+    step, tokens, seconds = 0, 0, 0.0
+    if (saved := folder.load_state()) is not None:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average.load(saved["average"])
+        step, tokens, seconds = saved["step"], saved["tokens"], saved["seconds"]
+    flops = feed.flops_before(step)
+    recent: dict[str, list[float]] = {"mse": [], "ce": [], "norm": []}
+
+    with stop_requests() as stop:
+        while tokens < cfg.tokens and not stop.is_set():
+            started = time.perf_counter()
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(tokens / cfg.tokens, step, cfg)
+            samples, new_tokens, new_flops = feed.step(step)
+            batch = pack(samples, model.config, tokenizer.ids, row_length=cfg.row_length).to(cfg.device)
+            noise = np.random.default_rng([cfg.seed, 8, step]).integers(2**62)
+            generator = torch.Generator(cfg.device).manual_seed(int(noise))
+            output = model(batch, generator=generator, ce_weight=cfg.ce_weight)
+            output.loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(average.live.values(), cfg.clip, error_if_nonfinite=True)
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update(step)
+            for name, value in (("mse", output.mse_loss), ("ce", output.ce_loss), ("norm", norm)):
+                recent[name].append(value.item())
+            step, tokens, flops = step + 1, tokens + new_tokens, flops + new_flops
+            seconds += time.perf_counter() - started
+            if step % LOG_EVERY == 0:
+                means = {name: round(float(np.mean(values)), 4) for name, values in recent.items()}
+                recent = {name: [] for name in recent}
+                folder.log(step=step, tokens=tokens, flops=flops, seconds=round(seconds, 1), **means)
+                losses = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
+                speed = f"{tokens / seconds:.0f} tokens/s"
+                print(f"step {step}  tokens {tokens}/{cfg.tokens}  {losses}  {flops:.3g} flops  {speed}", flush=True)
+            if step % cfg.save_every == 0 or tokens >= cfg.tokens or stop.is_set():
+                position = {"step": step, "tokens": tokens, "seconds": seconds}
+                weights = {"model": model.state_dict(), "average": list(average.weights.values())}
+                folder.save_state(**weights, optimizer=optimizer.state_dict(), **position)
+
+    if tokens < cfg.tokens:
+        print(f"stopped after step {step}, tokens {tokens}/{cfg.tokens}; the same command goes on", flush=True)
+        return False
+    save(folder.path / "checkpoint", model, dtype=torch.bfloat16, state=model.state_dict() | average.weights)
+    tokenizer.save(folder.path / "checkpoint")
+    metrics = {"steps": step, "tokens": tokens, "flops": flops, "seconds": round(seconds, 1)}
+    folder.finish(metrics | {"parameters": sum(weight.numel() for weight in average.live.values())})
+    print(f"{cfg.out} is finished: {folder.metrics}", flush=True)
+    return True
+
+
+def free_settings(cfg: DictConfig) -> set[str]:
+    """Settings that may change when a run goes on: where things lie and, at a constant rate, how long it is."""
+    return {"out", "data", "save_every"} | ({"tokens"} if cfg.flat >= 1 else set())
 
 
 def learning_rate(progress: float, step: int, cfg: DictConfig) -> float:
@@ -39,13 +121,24 @@ def learning_rate(progress: float, step: int, cfg: DictConfig) -> float:
 def make_model(cfg: DictConfig, out: Path) -> tuple[Bagel, Tokenizer]:
     """A fresh model with a trained autoencoder, or the one of ``init``."""
     if cfg.init is not None:
+        if not Path(cfg.init).is_dir():
+            raise ValueError(
+                f"Expected init to be the folder of a checkpoint, got {str(cfg.init)!r}; finish the run "
+                "that writes it first, or leave init out."
+            )
         return load(cfg.init, dtype=torch.float32), Tokenizer.load(cfg.init)
-    texts = [f"{before}{word}" for word in VOCABULARY for before in ("", " ", ">", " a ")]
-    vocab_size = build_tokenizer(texts, out / "tokenizer")
+    if cfg.preset not in PRESETS:
+        raise ValueError(f"Expected preset to be one of {', '.join(PRESETS)}, got {cfg.preset!r}.")
+    if not Path(cfg.autoencoder).is_file():
+        raise ValueError(
+            f"Expected autoencoder to be a trained one, got no file {str(cfg.autoencoder)!r}; make it with "
+            "`python -m strokes.sft.autoencoder --out outputs/autoencoder`."
+        )
+    if not (out / "tokenizer" / "tokenizer_config.json").exists():
+        build_tokenizer(out / "tokenizer")
     tokenizer = Tokenizer.load(out / "tokenizer")
     saved = torch.load(cfg.autoencoder, weights_only=True)
-    preset = getattr(BagelConfig, cfg.preset)
-    config = preset(vocab_size=vocab_size)
+    config = PRESETS[cfg.preset](vocab_size=len(tokenizer))
     factors = {"scale_factor": saved["scale_factor"], "shift_factor": saved["shift_factor"]}
     config.vae_config = dataclasses.replace(config.vae_config, **factors)
     model = Bagel(config)
@@ -57,10 +150,11 @@ def build(cfg: DictConfig, model: Bagel, tokenizer: Tokenizer) -> tuple[ImageTab
     """The mixture's examples: read from ``cfg.data`` if it is there, else built and written."""
     path = Path(cfg.data)
     if path.exists():
-        return read_examples(path)
-    table = ImageTable()
+        table, examples = read_examples(path)
+        _check_data(cfg, table, examples, model.config)
+        return table, examples
+    table, examples = ImageTable(), {}
     builder = Builder(tokenizer, table, model.config.vae_transform[0])
-    examples: dict[str, list[Example]] = {}
     for kind, part in cfg.mixture.items():
         examples[str(kind)] = builder.build(str(kind), part.num, cfg.seed)
         print(f"{kind}: {part.num} examples, {len(table.images)} images in all", flush=True)
@@ -69,51 +163,67 @@ def build(cfg: DictConfig, model: Bagel, tokenizer: Tokenizer) -> tuple[ImageTab
     return table, examples
 
 
+def _check_data(
+    cfg: DictConfig, table: ImageTable, examples: Mapping[str, Sequence[Example]], config: BagelConfig
+) -> None:
+    wanted = {str(kind): part.num for kind, part in cfg.mixture.items()}
+    found = {kind: len(part) for kind, part in examples.items()}
+    side, width = config.vae_transform[0], config.latent_dim
+    ids = (i for part in examples.values() for e in part for s in e if isinstance(s, Words) for i in s.ids)
+    if wanted != {kind: found.get(kind) for kind in wanted}:
+        problem = f"the numbers of examples {wanted} of the mixture, got {found}"
+    elif table.images and (table.images[0].shape[0], table.latents.shape[-1]) != (side, width):
+        shape = (table.images[0].shape[0], table.latents.shape[-1])
+        problem = f"images of {side} pixels with {width} channels of latents, got {shape[0]} and {shape[1]}"
+    elif max(ids, default=0) >= config.llm_config.vocab_size:
+        problem = f"ids of a tokenizer with {config.llm_config.vocab_size} of them, got larger ones"
+    else:
+        return
+    raise ValueError(f"Expected in {str(cfg.data)!r} {problem}; give data=… another path and it is built there.")
+
+
 class Feed:
     """The mixture: examples in memory, and each step's items."""
 
-    def __init__(self, cfg: DictConfig, model: Bagel, tokenizer: Tokenizer) -> None:
-        self.table, self.examples = build(cfg, model, tokenizer)
-        self.kinds = list(self.examples)
-        shares = np.array([cfg.mixture[kind].share for kind in self.kinds], float)
-        self.shares = shares / shares.sum()
-        self.collators = {
-            k: Collator(table=self.table, copies=cfg.mixture[k].copies, **cfg.dropout) for k in self.kinds
-        }
-        self.lengths = {
-            kind: [num_tokens(e, cfg.mixture[kind].copies, model.config) for e in examples]
-            for kind, examples in self.examples.items()
-        }
-        self.row_length = max(cfg.row_length, *map(max, self.lengths.values()))
+    def __init__(
+        self, cfg: DictConfig, config: BagelConfig, table: ImageTable, examples: Mapping[str, Sequence[Example]]
+    ) -> None:
         self.batch_tokens, self.seed = cfg.batch_tokens, cfg.seed
+        self.kinds = [str(kind) for kind in cfg.mixture]
+        self.examples = [examples[kind] for kind in self.kinds]
+        parts = [cfg.mixture[kind] for kind in self.kinds]
+        shares = np.array([part.share for part in parts], float)
+        self.shares = shares / shares.sum()
+        self.collators = [Collator(table=table, copies=part.copies, **cfg.dropout) for part in parts]
+        pairs = list(zip(self.examples, parts, strict=True))
+        self.lengths = [[num_tokens(e, part.copies, config) for e in of_kind] for of_kind, part in pairs]
+        self.flops = [[num_flops(e, part.copies, config) for e in of_kind] for of_kind, part in pairs]
 
-    def step(self, index: int) -> tuple[list[list[Item]], dict[str, int]]:
-        """Items of step ``index``, and the tokens each kind has in them."""
+    def step(self, index: int) -> tuple[list[list[Item]], int, int]:
+        """Items of step ``index``, their tokens and floating-point operations."""
         rng = np.random.default_rng([self.seed, 7, index])
-        chosen: dict[str, list[Example]] = {kind: [] for kind in self.kinds}
+        chosen = self._choose(rng)
         samples: list[list[Item]] = []
-        tokens = dict.fromkeys(self.kinds, 0)
-        while sum(tokens.values()) < self.batch_tokens:
-            kind = self.kinds[rng.choice(len(self.kinds), p=self.shares)]
-            k = rng.integers(len(self.examples[kind]))
-            chosen[kind].append(self.examples[kind][k])
-            tokens[kind] += self.lengths[kind][k]
-        for kind, examples in chosen.items():
-            samples += self.collators[kind](examples, rng)
-        return samples, tokens
+        for kind, collator in enumerate(self.collators):
+            samples += collator([self.examples[kind][k] for other, k in chosen if other == kind], rng)
+        tokens, flops = (sum(cost[kind][k] for kind, k in chosen) for cost in (self.lengths, self.flops))
+        return samples, tokens, flops
 
+    def flops_before(self, index: int) -> int:
+        """Floating-point operations of all steps before step ``index``; their choices are drawn once more."""
+        choices = (self._choose(np.random.default_rng([self.seed, 7, k])) for k in range(index))
+        return sum(self.flops[kind][k] for chosen in choices for kind, k in chosen)
 
-def num_tokens(example: Example, copies: int, config: BagelConfig) -> int:
-    """Tokens of an example in a pack, markers included."""
-    side = config.vae_transform[0]
-    latent = (side // config.latent_stride) ** 2 + 2
-    vit = (side // config.vit_config.patch_size) ** 2 + 2
-    return sum(
-        len(segment.ids) + 2
-        if isinstance(segment, Words)
-        else segment.loss * copies * latent + segment.context * (latent + vit)
-        for segment in example
-    )
+    def _choose(self, rng: np.random.Generator) -> list[tuple[int, int]]:
+        """Number of the kind and of the example of it, until a step has its tokens."""
+        chosen: list[tuple[int, int]] = []
+        tokens = 0
+        while tokens < self.batch_tokens:
+            kind = int(rng.choice(len(self.kinds), p=self.shares))
+            k = int(rng.integers(len(self.examples[kind])))
+            chosen.append((kind, k))
+            tokens += self.lengths[kind][k]
+        return chosen
 
 
 def parameter_groups(model: Bagel, weight_decay: float) -> list[dict[str, Any]]:
@@ -130,83 +240,31 @@ class Average:
     """Exponential moving average of the trained weights; starts fast so that short runs lose nothing."""
 
     def __init__(self, model: Bagel, decay: float) -> None:
-        self.decay, self.live = decay, [p for p in model.parameters() if p.requires_grad]
-        self.weights = [p.detach().clone() for p in self.live]
+        self.decay = decay
+        self.live = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.weights = {name: p.detach().clone() for name, p in self.live.items()}
+
+    def load(self, weights: Sequence[torch.Tensor]) -> None:
+        """Go on from the averages of another process, in the order of ``weights``."""
+        for mine, theirs in zip(self.weights.values(), weights, strict=True):
+            mine.copy_(theirs)
 
     def update(self, step: int) -> None:
-        """After step ``step``."""
-        torch._foreach_lerp_(
-            self.weights, [p.detach() for p in self.live], 1 - min(self.decay, (1 + step) / (10 + step))
-        )
-
-    def swap(self) -> None:
-        """Exchange the average and the live weights; twice is nothing."""
-        for mine, theirs in zip(self.weights, self.live, strict=True):
-            kept = theirs.data.clone()
-            theirs.data.copy_(mine)
-            mine.copy_(kept)
+        """After step ``step``, counted from 0."""
+        share = 1 - min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.weights.values()), [p.detach() for p in self.live.values()], share)
 
 
-def train(cfg: DictConfig) -> None:
-    """The loop."""
-    out = Path(cfg.out)
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(cfg.seed)
-    model, tokenizer = make_model(cfg, out)
-    feed = Feed(cfg, model, tokenizer)
-    optimizer = torch.optim.AdamW(parameter_groups(model, cfg.weight_decay), cfg.lr, betas=tuple(cfg.betas), fused=True)
-    average = Average(model, cfg.ema)
-    step, tokens, seconds = 0, 0, 0.0
-    state = out / "state.pt"
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average.weights = saved["average"]
-        step, tokens, seconds = saved["step"], saved["tokens"], saved["seconds"]
-    model.train()
-    mean: dict[str, float] = {}
-    while tokens < cfg.tokens:
-        started = time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(tokens / cfg.tokens, step, cfg)
-        samples, parts = feed.step(step)
-        batch = pack(samples, model.config, tokenizer.ids, row_length=feed.row_length)
-        noise = torch.Generator().manual_seed(int(np.random.default_rng([cfg.seed, 8, step]).integers(2**62)))
-        output = model(batch, generator=noise, ce_weight=cfg.ce_weight)
-        output.loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(average.live, cfg.clip)
-        optimizer.step()
-        optimizer.zero_grad()
-        average.update(step)
-        step, tokens, seconds = step + 1, tokens + sum(parts.values()), seconds + time.perf_counter() - started
-        for name, value in {"mse": output.mse_loss, "ce": output.ce_loss, "norm": norm}.items():
-            mean[name] = 0.98 * mean.get(name, float(value.detach())) + 0.02 * float(value.detach())
-        if step % 50 == 0:
-            line = {
-                "step": step,
-                "tokens": tokens,
-                "seconds": round(seconds, 1),
-                **{k: round(v, 4) for k, v in mean.items()},
-            }
-            with (out / "log.jsonl").open("a") as file:
-                file.write(json.dumps(line) + "\n")
-            print(line, f"{tokens / seconds:.0f} tokens/s", flush=True)
-        if step % cfg.save_every == 0 or tokens >= cfg.tokens:
-            record = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.weights}
-            torch.save({**record, "step": step, "tokens": tokens, "seconds": seconds}, state.with_suffix(".new"))
-            state.with_suffix(".new").replace(state)
-    average.swap()
-    save(out / "checkpoint", model, dtype=torch.bfloat16)
-    tokenizer.save(out / "checkpoint")
+def main() -> int:
+    """The command; its exit code is 143 where it was asked to stop before the end."""
 
+    def task(cfg: DictConfig, _: Path) -> bool:
+        if not train(cfg):
+            raise SystemExit(143)
+        return True
 
-@hydra.main(version_base=None, config_path="pkg://strokes.configs", config_name="pretrain")
-def main(cfg: DictConfig) -> None:
-    """The command."""
-    OmegaConf.resolve(cfg)
-    train(cfg)
+    return command.run(task, "pretrain")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

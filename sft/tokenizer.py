@@ -8,8 +8,11 @@ falls back to bytes. The tags of the process are ordinary added tokens: one id e
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from ..envs.scenes.language import VOCABULARY
 
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -20,25 +23,26 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<
 TAGS = tuple(f"<{slash}{tag}>" for tag in ("ins", "des", "refine") for slash in ("", "/"))
 
 
-def build_tokenizer(texts: Iterable[str], out: Path, vocab_size: int = 1024) -> int:
+LANGUAGE = tuple(f"{before}{word}" for word in VOCABULARY for before in ("", " ", ">", " a "))
+"""Every word of the mini-world in each position it occurs in."""
+
+
+def build_tokenizer(out: Path, texts: Iterable[str] = LANGUAGE, vocab_size: int = 1024) -> int:
     """Train on ``texts`` and write the official file set into ``out``.
 
     Args:
-        texts: Examples of the language, each word in each position it occurs in.
-        out: Folder for ``tokenizer.json``, ``tokenizer_config.json``, ``vocab.json``, ``merges.txt``.
-        vocab_size: Upper bound; training stops earlier when every word is one token.
+        out: Folder for ``tokenizer.json``, ``vocab.json``, ``merges.txt`` and, last, ``tokenizer_config.json``.
+        texts: Examples of the language.
+        vocab_size: Upper bound of the trained part; training stops earlier when every text is one token.
 
     Returns:
         The number of ids, special tokens and tags included.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    split = pre_tokenizers.Split(Regex(SPLIT), "isolated")
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
@@ -50,6 +54,12 @@ def build_tokenizer(texts: Iterable[str], out: Path, vocab_size: int = 1024) -> 
     out.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(out / "tokenizer.json"))
     tokenizer.model.save(str(out))
+    (out / "tokenizer_config.json").write_text(json.dumps(_config(tokenizer), indent=1))
+    return tokenizer.get_vocab_size()
+
+
+def _config(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What ``tokenizer_config.json`` of a Qwen2 tokenizer holds."""
     added = {
         str(index): {
             "content": token.content,
@@ -61,7 +71,7 @@ def build_tokenizer(texts: Iterable[str], out: Path, vocab_size: int = 1024) -> 
         }
         for index, token in sorted(tokenizer.get_added_tokens_decoder().items())
     }
-    config = {
+    return {
         "add_prefix_space": False,
         "added_tokens_decoder": added,
         "additional_special_tokens": list(SPECIAL[1:]),
@@ -72,5 +82,3 @@ def build_tokenizer(texts: Iterable[str], out: Path, vocab_size: int = 1024) -> 
         "tokenizer_class": "Qwen2Tokenizer",
         "unk_token": None,
     }
-    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=1))
-    return tokenizer.get_vocab_size()

@@ -222,7 +222,7 @@ class BagelConfig(PretrainedConfig):
 
     @classmethod
     def nano(cls, vocab_size: int = 256, **changes: Any) -> Self:
-        """About a quarter of ``tiny``: trains in minutes, for tests and experiments over many seeds."""
+        """A tenth of ``tiny`` beside the same autoencoder: trains in minutes, for tests and runs over many seeds."""
         values: dict[str, Any] = dict(
             llm_config=LLMConfig(
                 hidden_size=64,
@@ -241,9 +241,6 @@ class BagelConfig(PretrainedConfig):
                 num_attention_heads=2,
                 patch_size=16,
                 image_size=128,
-            ),
-            vae_config=VAEConfig(
-                ch=8, num_res_blocks=1, scale_factor=1.0, shift_factor=0.0, norm_num_groups=4, z_channels=16
             ),
         )
         return cls.tiny(vocab_size, **(values | changes))

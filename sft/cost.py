@@ -1,0 +1,62 @@
+"""What training on an example costs, in tokens and in floating-point operations."""
+
+from ..agents.bagel.config import BagelConfig
+from .collator import Example, Words
+
+
+def image_tokens(config: BagelConfig) -> tuple[int, int]:
+    """Latents and patches of one canvas, without markers."""
+    side = config.vae_transform[0]
+    return (side // config.latent_stride) ** 2, (side // config.vit_config.patch_size) ** 2
+
+
+def num_tokens(example: Example, copies: int, config: BagelConfig) -> int:
+    """Tokens of an example in a pack, markers included; ``copies`` is the number of noisy copies of an image."""
+    latents, patches = (count + 2 for count in image_tokens(config))
+    return sum(
+        len(segment.ids) + 2
+        if isinstance(segment, Words)
+        else segment.loss * copies * latents + segment.context * (latents + patches)
+        for segment in example
+    )
+
+
+def num_flops(example: Example, copies: int, config: BagelConfig) -> int:
+    """Floating-point operations of one forward and backward pass over an example.
+
+    6 for each weight that a token passes (2 forward, 4 backward) and 12 · layers · width for each token that it
+    sees (arXiv 2001.08361, section 2.1), summed over the tokens: each passes one expert; latents pass the linear
+    layers into and out of the backbone too, patches the image encoder and its connector, a token that predicts
+    the head. Left out: norms, embeddings, the optimiser, condition dropout, padding, and the autoencoder,
+    whose latents are computed once.
+    """
+    llm, vit = config.llm_config, config.vit_config
+    width, inner = llm.hidden_size, vit.hidden_size
+    latents, patches = image_tokens(config)
+    projections = 2 * width * (width + llm.num_key_value_heads * llm.head_dim)
+    expert = 6 * llm.num_hidden_layers * (projections + 3 * width * llm.intermediate_size)
+    attention = 12 * llm.num_hidden_layers * width
+    head = 6 * width * llm.vocab_size
+    latent = 6 * config.latent_dim * width
+    encoder = vit.layers_used * (24 * inner**2 + 12 * inner * (vit.intermediate_size + patches))
+    encoder += 6 * (vit.patch_size**2 * 3 * inner + inner * width + width**2)
+
+    total = seen = 0
+    for segment in example:
+        total += head * (segment.switch is not None)
+        if isinstance(segment, Words):
+            length = len(segment.ids) + 2
+            total += length * (expert + attention * seen) + attention * length * (length + 1) // 2
+            total += head * segment.loss * (length - 1)
+            seen += length
+            continue
+        length = latents + 2
+        if segment.loss:
+            total += copies * (length * (expert + attention * (seen + length)) + latents * 2 * latent)
+        if segment.context:
+            total += length * (expert + attention * (seen + length)) + latents * latent
+            seen += length
+            length = patches + 2
+            total += length * (expert + attention * (seen + length)) + patches * encoder
+            seen += length
+    return total

@@ -1,0 +1,124 @@
+"""The folder of a training run: which run it is, how far it got, what it logged; and how it is asked to stop.
+
+    run.json      the settings it was started with; another run is refused
+    state.pt      everything needed to go on
+    log.jsonl     one line now and then
+    metrics.json  the figures of the whole run, written last
+
+Every file but the log replaces its predecessor only when complete.
+"""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to that takes the place of ``path`` when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    yield partial
+    os.replace(partial, path)
+
+
+@contextmanager
+def stop_requests() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, and Ctrl-C once; a loop that minds it can end where nothing is lost."""
+    asked = threading.Event()
+
+    def ask(number: int, _: FrameType | None) -> None:
+        asked.set()
+        signal.signal(number, previous[signal.Signals(number)])
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+class RunFolder:
+    """One run's folder."""
+
+    def __init__(self, path: str | Path, settings: Mapping[str, Any], free: Collection[str] = ()) -> None:
+        """Open or make the folder.
+
+        Args:
+            path: The folder.
+            settings: What defines the run, JSON-ready, possibly nested.
+            free: Top-level settings that may differ when a run goes on.
+
+        Raises:
+            ValueError: The folder holds a run with other settings; they are named.
+        """
+        self.path = Path(path)
+        mine = json.loads(json.dumps({key: value for key, value in settings.items() if key not in free}))
+        record = self.path / "run.json"
+        if record.exists():
+            _check_same(record, {k: v for k, v in json.loads(record.read_text()).items() if k not in free}, mine)
+        with replacing(record) as partial:
+            partial.write_text(json.dumps(dict(settings), indent=1) + "\n")
+
+    @property
+    def metrics(self) -> dict[str, Any] | None:
+        """The figures of a run that came to its end; ``None`` before."""
+        path = self.path / "metrics.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Mark the run as finished."""
+        with replacing(self.path / "metrics.json") as partial:
+            partial.write_text(json.dumps(dict(metrics), indent=1) + "\n")
+
+    def load_state(self) -> dict[str, Any] | None:
+        """What ``save_state`` wrote last, on the CPU; ``None`` if nothing was. Log lines after it are dropped."""
+        path = self.path / "state.pt"
+        if not path.exists():
+            return None
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        log = self.path / "log.jsonl"
+        if log.exists():
+            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= state["step"]]
+            with replacing(log) as partial:
+                partial.write_text("".join(f"{line}\n" for line in lines))
+        return state
+
+    def save_state(self, **state: Any) -> None:
+        """Keep tensors and plain values, the number ``step`` among them."""
+        with replacing(self.path / "state.pt") as partial:
+            torch.save(state, partial)
+
+    def log(self, **line: Any) -> None:
+        """Append a line, the number ``step`` in it, to the log."""
+        with (self.path / "log.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _check_same(record: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    there, here = dict(_leaves(theirs)), dict(_leaves(mine))
+    keys = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
+    if keys:
+        wrong = ", ".join(f"{key}={here.get(key)!r} (there {there.get(key)!r})" for key in keys)
+        raise ValueError(
+            f"Expected the settings of the run in {str(record.parent)!r}, got {wrong}. Give the same settings "
+            "to go on with that run, or out=… to start another."
+        )
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings under dotted names."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
