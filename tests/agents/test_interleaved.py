@@ -86,7 +86,7 @@ def test_a_batch_of_canvases_at_different_stages_equals_single_ones(memorised):
     singles = [memorised.policy(temperature=1.0) for _ in starts]
     sessions = opened(together, memorised, *range(len(starts)))
     others = [opened(single, memorised, k)[0] for k, single in enumerate(singles)]
-    for step in range(8):
+    for step in range(6):
         going = [k for k in range(len(starts)) if step >= starts[k] and not sessions[k].transcript.ended]
         batch = together.act([sessions[k] for k in going], [sessions[k].transcript.mask() for k in going])
         for k, reply in zip(going, batch, strict=True):
