@@ -7,7 +7,7 @@ from typing import Any
 
 from ..envs.protocols import Policy
 
-NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "custom")
+NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "one-shot", "custom")
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
 """The checkpoint that comes with the package."""
 
@@ -40,13 +40,13 @@ def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidan
         return Human()
     if name == "custom":
         return _custom(settings["target"])
-    if name in ("bagel", "bagel-tiny"):
+    if name in ("bagel", "bagel-tiny", "one-shot"):
         return _bagel(settings, steps, guidance)
     raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")
 
 
 def _bagel(settings: Mapping[str, Any], steps: int | None, guidance: float | None) -> Policy:
-    """A BAGEL checkpoint that draws in strokes."""
+    """A BAGEL checkpoint that draws in strokes, or at once."""
     if steps is None or guidance is None:
         raise ValueError(f"Expected steps and guidance for {settings['name']}, got {steps} and {guidance}.")
     path = Path(settings["path"] or SHIPPED)
@@ -60,19 +60,18 @@ def _bagel(settings: Mapping[str, Any], steps: int | None, guidance: float | Non
     from .bagel.generate import Sampling
     from .bagel.tokenizer import Tokenizer
     from .interleaved import Interleaved
+    from .one_shot import OneShot
 
     dtype = getattr(torch, str(settings["dtype"]), None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {settings['dtype']!r}.")
     device = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     sampling = Sampling(num_timesteps=steps + 1, cfg_text_scale=guidance, **_tupled(settings["sampling"]))
-    return Interleaved(
-        load(path, dtype=dtype, device=device),
-        Tokenizer.load(path),
-        sampling,
-        temperature=settings["temperature"],
-        max_tokens=settings["max_tokens"],
-    )
+    model, tokenizer = load(path, dtype=dtype, device=device), Tokenizer.load(path)
+    if settings["name"] == "one-shot":
+        return OneShot(model, tokenizer, sampling)
+    texts = {key: settings[key] for key in ("temperature", "max_tokens")}
+    return Interleaved(model, tokenizer, sampling, **texts)
 
 
 def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:

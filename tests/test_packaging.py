@@ -62,6 +62,12 @@ def test_every_console_script_exists():
         assert re.search(rf"^def {function}\(", source, re.MULTILINE), target
 
 
+def test_shipped_checkpoints_stay_small_and_say_what_they_are():
+    for folder in ROOT.glob("agents/bagel/weights/*"):
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 14e6
+        assert (folder / "README.md").exists()
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_nested_packages_configs_and_weights(tmp_path):
     copy = tmp_path / "checkout"

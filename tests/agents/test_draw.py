@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,6 +148,15 @@ def test_wrong_settings_are_refused(change, words):
 def test_a_policy_of_ones_own_is_named_by_its_entry_point(strokes_draw, tmp_path):
     arguments = ["policy=custom", "policy.target=strokes.agents.scripted:ScriptedPainter"]
     assert strokes_draw("two moons", *arguments, "out=run") == 0
+
+
+def test_a_bagel_checkpoint_draws_at_once(strokes_draw, tmp_path):
+    checkpoint = Path(__file__).parents[1] / "golden" / "bagel" / "checkpoint"
+    settings = ["policy=one-shot", f"policy.path={checkpoint}", "steps=2", "size=32", "out=run"]
+    assert strokes_draw("null", *settings) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["samples"][0]["cost"]["steps"] == 2
+    assert Image.open(tmp_path / "run" / "final.png").size == (32, 32)
 
 
 def test_a_person_draws_at_the_console(strokes_draw, tmp_path, monkeypatch):

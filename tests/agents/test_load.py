@@ -41,6 +41,14 @@ def test_the_settings_of_the_tiny_model_are_those_measured():
     assert load("bagel-tiny", f"policy.path={GOLDEN}").pictures.sampling == TINY
 
 
+def test_one_shot_samples_as_the_tiny_model_does():
+    from strokes.agents.interleaved import TINY
+    from strokes.agents.one_shot import OneShot
+
+    policy = load("one-shot", f"policy.path={GOLDEN}")
+    assert isinstance(policy, OneShot) and policy.pictures.sampling == TINY
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
