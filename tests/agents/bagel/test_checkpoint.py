@@ -133,8 +133,8 @@ def test_a_broken_json_file_is_named(folder):
         ("ema.safetensors", "vae2llm.weight", None, r"expected \(64, 64\), got no such tensor"),
         ("ema.safetensors", "surplus", torch.zeros(2), r"expected no such tensor, got \(2,\)"),
         ("ema.safetensors", "latent_pos_embed.pos_embed", torch.zeros(63, 64), r"expected \(64, 64\), got \(63, 64\)"),
-        ("ae.safetensors", "encoder.conv_in.weight", torch.zeros(8, 3, 1, 1), r"expected \(8, 3, 3, 3\)"),
-        ("ae.safetensors", "decoder.mid.attn_1.q.weight", None, r"expected \(32, 32, 1, 1\), got no such"),
+        ("ae.safetensors", "encoder.conv_in.weight", torch.zeros(16, 3, 1, 1), r"expected \(16, 3, 3, 3\)"),
+        ("ae.safetensors", "decoder.mid.attn_1.q.weight", None, r"expected \(64, 64, 1, 1\), got no such"),
     ],
 )
 def test_a_wrong_tensor_is_named_with_file_key_and_shapes(folder, name, key, change, message):
