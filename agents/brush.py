@@ -86,7 +86,7 @@ def work(
         after = list(apply(before, [edit]))
         kept, gone = [], []
         for each in marks:
-            if each.thing in after and (each.item is not None or edit.kind != "redraw"):
+            if each.thing in after:
                 after.remove(each.thing)
                 kept.append(each)
             else:

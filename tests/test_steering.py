@@ -81,7 +81,7 @@ def test_an_edited_inspection_changes_what_may_follow(policy, saved, tmp_path):
     k = next(k for k, entry in enumerate(saved.emissions) if entry.stage is Stage.INSPECT)
     done = finish(policy, saved.edit(k, "the sketch follows the plan"), tmp_path)
     assert done.accepted[k + 1].stage in (Stage.PLAN, Stage.STOP)
-    again = saved.edit(k, "not what I meant <refine>please make it right</refine>")
+    again = saved.edit(k, "not what I meant <refine>redraw the red circle at the left</refine>")
     assert again.legal() == {Stage.PLAN, Stage.REFINE}
     assert finish(policy, again, tmp_path).score == 1.0 or not fulfils
 

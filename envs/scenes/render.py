@@ -1,7 +1,7 @@
 """Scenes to pixels, exactly: anti-aliased flat shapes on a plain ground.
 
-Shapes are implicit functions on [-1, 1]², y down, rendered with 8× super-sampled coverage sprites on
-a quarter-pixel grid. Objects that do not overlap give the same image in any order.
+Shapes are implicit functions on [-1, 1]², y down, rendered with eight-fold super-sampled coverage sprites
+on a quarter-pixel grid. Objects that do not overlap give the same image in any order.
 """
 
 import functools

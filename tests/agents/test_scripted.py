@@ -170,6 +170,23 @@ def test_a_wrong_sketch_by_somebody_else_is_named_and_repaired():
     assert judged(transcript).strict
 
 
+@pytest.mark.parametrize("thing", ["the red circle at the left", "the blue square at the right"])
+def test_redrawing_one_thing_leaves_a_blot_elsewhere_alone(thing):
+    """What is there, or what the plan added: a person asks for it anew while something unreadable is beside it."""
+    image = render(Scene((Object("circle", "red", 8.0, 24.0, 6.0),), 48))
+    image[20:28, 20:23] = image[20:22, 20:28] = image[26:28, 20:28] = 90  # no shape of the world
+    assert [each.thing.shape for each in see(image)] == ["circle", None]
+    canvas = see(image)
+    edits = parse_edits(f"redraw {thing}")
+    drawn = work(canvas, edits, np.random.default_rng(14), 48)
+    assert things(drawn) == apply(things(canvas), edits) and set(canvas) <= set(drawn)
+    transcript = Transcript(prompt="a red circle left of a blue square", size=48)
+    plan = "<ins>add a red circle at the left</ins><des>a red circle</des>"
+    for emission in ((Stage.PLAN, plan), (Stage.SKETCH, image), (Stage.INSPECT, f"hm<refine>redraw {thing}</refine>")):
+        assert not transcript.record(emission, source="human")
+    assert judged(paint(transcript, ScriptedPainter())).strict
+
+
 @pytest.mark.parametrize("prompt", ["a dog on the moon", "seven stars", "", "<ins>add</ins>", "null", "🎨 ${x}"])
 def test_a_prompt_outside_the_language_is_drawn_and_not_judged(prompt):
     transcript = demonstrate(prompt, np.random.default_rng(9))
