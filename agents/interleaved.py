@@ -76,8 +76,9 @@ class Interleaved:
     def start(self, transcript: Transcript, size: int, seed: Sequence[int]) -> BagelSession:
         """A session on an empty or re-opened transcript; nothing is encoded yet."""
         self.pictures.check(size)
-        row, *texts = self.contexts.open(2 if self.pictures.sampling.cfg_img_scale > 1 else 1)
-        return BagelSession(transcript, size, tuple(seed), row, *texts)
+        (row,) = self.contexts.open(1)
+        texts = self.contexts.open(1)[0] if self.pictures.sampling.cfg_img_scale > 1 else None
+        return BagelSession(transcript, size, tuple(seed), row, texts)
 
     def close(self, sessions: Sequence[Session]) -> None:
         """Give the contexts back."""
@@ -148,7 +149,7 @@ class Interleaved:
             turn.logps += text.logps
             turn.allowed += text.allowed
             turn.cost += Cost(encoded=len(text.ids) + 2)
-            turn.session.own = Said(*turn.emission, ids=text.ids)
+            turn.session.own = Said(turn.emission.stage, content, ids=text.ids)
 
     def _beginning(self, stages: Sequence[Stage]) -> Constraint | None:
         """How a text may begin, so that it is of a legal stage."""

@@ -72,8 +72,9 @@ def guide(
         guided = v_img + img_scale * (guided - v_img)
     if renorm == "text_channel":
         return guided
-    dims: int | tuple[int, int] | None = {"channel": -1, "global": (-2, -1), "pack": None}[renorm]
-    return guided * _shrink(v, guided, dims, renorm_min)
+    return guided * _shrink(
+        v, guided, -1 if renorm == "channel" else (-2, -1) if renorm == "global" else None, renorm_min
+    )
 
 
 def _shrink(v: Tensor, guided: Tensor, dims: int | tuple[int, int] | None, renorm_min: float) -> Tensor:
