@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cache import CacheAttend, KVCache
+from .cache import KVCache
+from .cached import CachedAttention, Tokens, lay_out
 from .items import Text, VaeImage, VitImage
 from .model import Bagel
 from .sequence import Pack, pack
@@ -144,11 +145,12 @@ class Contexts:
         ropes = np.array([self.mark(row).rope for row in used])
         slots = index + lengths[sample]
         work = self.reserve(used, int(slots.max()) + 1)
-        layout = work.layout(sample, slots, _seen(packed, slots), self.groups)
+        none = np.zeros((len(slots), 2), dtype=np.int64)
+        layout = lay_out(work, Tokens(rows=sample, slots=slots, seen=_seen(packed, slots), own=none), self.groups)
         positions = (packed.positions + torch.from_numpy(ropes[sample])).to(self.device)
         packed = packed.to(self.device)
         embeds = self.model.embed_pack(packed, packed.latents)
-        hidden = self.model.language_model.model(embeds, positions, packed.routing, CacheAttend(work, layout))
+        hidden = self.model.language_model.model(embeds, positions, packed.routing, CachedAttention(work, layout))
         counts, sizes = np.bincount(sample), iter(np.bincount(packed.visibility.item.cpu()).tolist())
         self.cache.commit(work, used, list(zip(lengths.tolist(), (lengths + counts).tolist(), strict=True)))
         order = torch.from_numpy(np.lexsort((index, sample))).to(self.device)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cache import CacheAttend, Layout
+from .cached import CachedAttention, Layout, Tokens, lay_out
 from .context import Contexts, Mark, View
 from .layers import Routing
 
@@ -77,12 +77,12 @@ class Decoder:
         self._span = max(mark.length for mark in self._marks)
         self._work = contexts.reserve(rows, self._span + self.steps + ROOM)
         self._room = self._work.capacity - self._span
-        self._attend = CacheAttend(self._work, Layout(write=torch.empty(0), num_rows=0, width=0, span=0))
         lengths = np.array([mark.length for mark in self._marks])
         self._index = torch.arange(len(rows), device=device)
         self._lengths = torch.from_numpy(lengths).to(device)
         self._ropes = torch.tensor([mark.rope for mark in self._marks], device=device)
         self._write = self._index * self._work.capacity + self._lengths
+        self._attend = CachedAttention(self._work, Layout(write=self._write))
         self._routing = Routing(self._index, self._index[:0], ordered=True)
         self._mask: Tensor | None = None
         if (lengths != lengths[0]).any():
@@ -163,15 +163,13 @@ class Denoiser:
         image = np.concatenate([np.repeat(np.arange(len(views)), 2), np.repeat(np.arange(len(views)), sizes)])
         within = np.concatenate([np.arange(size) + 1 for size in sizes])
         markers = np.stack([np.zeros_like(sizes), sizes + 1], axis=1).reshape(-1)
-        own = np.stack([start, start + sizes + 2], axis=1)[image]
-        layout = work.layout(
-            np.array([place[view.row] for view in views])[image],
-            start[image] + np.concatenate([markers, within]),
-            np.array([view.length for view in views])[image],
-            contexts.groups,
-            own,
+        tokens = Tokens(
+            rows=np.array([place[view.row] for view in views])[image],
+            slots=start[image] + np.concatenate([markers, within]),
+            seen=np.array([view.length for view in views])[image],
+            own=np.stack([start, start + sizes + 2], axis=1)[image],
         )
-        self._attend = CacheAttend(work, layout)
+        self._attend = CachedAttention(work, lay_out(work, tokens, contexts.groups))
         index = torch.arange(len(image), device=device)
         self._routing = Routing(index[: 2 * len(views)], index[2 * len(views) :], ordered=True)
         self._positions = torch.tensor([view.rope for view in views], device=device)[torch.from_numpy(image).to(device)]

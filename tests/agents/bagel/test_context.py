@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from strokes.agents.bagel import Bagel, BagelConfig, StateImage, Text, TokenIds, VaeImage, VitImage, pack
+from strokes.agents.bagel import Bagel, BagelConfig, StateImage, Text, TokenIds, VaeImage, VitImage, cached, pack
 from strokes.agents.bagel.config import LLMConfig
 from strokes.agents.bagel.context import Contexts
 from strokes.agents.bagel.queries import Decoder, Denoiser
 
 TOKENS = TokenIds(bos_token_id=60, eos_token_id=61, start_of_image=62, end_of_image=63)
 T = 0.6
+
+
+@pytest.fixture(autouse=True, params=["masked", "in runs"])
+def attention(request, monkeypatch):
+    """Everything holds for small forwards and for large ones, which attend run by run."""
+    if request.param == "in runs":
+        monkeypatch.setattr(cached, "DENSE", 0)
 
 
 def seeded(seed):
