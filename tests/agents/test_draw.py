@@ -2,6 +2,8 @@
 
 import io
 import json
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -91,6 +93,13 @@ def test_a_prompt_outside_the_language_is_drawn_and_not_judged(strokes_draw, tmp
     assert transcript.prompt == prompt
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["samples"][0]["score"] is None
     assert "not judged" in capsys.readouterr().out
+
+
+def test_a_prompt_survives_a_real_shell(tmp_path):
+    prompt = 'it\'s "one", (two) = $HOME ${x} `ls` \\ null\nétoile 星'
+    command = [sys.executable, "-m", "strokes.agents.draw", prompt, "policy=scripted", "out=run"]
+    subprocess.run(["sh", "-c", shlex.join(command)], cwd=tmp_path, check=True, capture_output=True)
+    assert load_transcripts(tmp_path / "run" / "transcript.jsonl")[0].prompt == prompt
 
 
 def test_a_policy_that_draws_nothing_fails(strokes_draw, tmp_path, capsys, monkeypatch):
