@@ -62,9 +62,17 @@ class OneShot:
         self.contexts = Contexts(model, tokenizer.ids)
 
     @classmethod
-    def load(cls, path: str | Path, sampling: Sampling | None = None, **options: Any) -> Self:
-        """The policy of a checkpoint directory, in float32; ``options`` are those of ``__init__``."""
-        return cls(load(path, dtype=torch.float32), Tokenizer.load(path), sampling, **options)
+    def load(
+        cls,
+        path: str | Path,
+        sampling: Sampling | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        **options: Any,
+    ) -> Self:
+        """The policy of a checkpoint directory; ``options`` are those of ``__init__``."""
+        return cls(load(path, dtype=dtype, device=device), Tokenizer.load(path), sampling, **options)
 
     def start(self, transcript: Transcript, size: int, seed: Sequence[int]) -> OneShotSession:
         """A session on an empty or re-opened transcript."""

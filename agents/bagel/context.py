@@ -133,7 +133,8 @@ class Contexts:
             Final hidden states of each context's new tokens, in their order, (n_i, D).
         """
         chosen = [i for i, new in enumerate(items) if new]
-        out = [torch.zeros(0, self.model.config.llm_config.hidden_size, device=self.device)] * len(rows)
+        like = self.cache.keys[0]
+        out = [like.new_zeros(0, self.model.config.llm_config.hidden_size)] * len(rows)
         if not chosen:
             return out
         used = [rows[i] for i in chosen]

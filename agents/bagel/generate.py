@@ -122,12 +122,13 @@ def decode_text(
     alive = np.arange(len(rows))  # text of each row of the decoder
     is_open = np.ones(len(rows), dtype=bool)
     fed = np.full(len(rows), contexts.tokens.bos_token_id)
-    final = torch.zeros(len(rows), contexts.model.config.llm_config.hidden_size, device=contexts.device)
+    final: Tensor | None = None
     for count in range(limit + 2):
         hidden = decoder.step(torch.from_numpy(fed).to(contexts.device))
         closing = is_open & (fed == end)
         if closing.any():
-            final[alive[closing]] = hidden[torch.from_numpy(closing)].to(final.dtype)
+            final = hidden.new_zeros(len(rows), hidden.shape[1]) if final is None else final
+            final[alive[closing]] = hidden[torch.from_numpy(closing)]
             is_open &= ~closing
             if not is_open.any():
                 break
@@ -141,6 +142,7 @@ def decode_text(
         ids, logps = choose(contexts.model.logits(hidden).float(), uniforms[alive, count], temperature, allowed)
         fed = texts.add(alive, count, ids, logps, allowed)
     decoded = [texts.decoded(i, end) for i in range(len(rows))]
+    assert final is not None
     decoder.close(rows, [1 + len(d.tokens) + d.is_cut for d in decoded], list(final))
     return decoded
 

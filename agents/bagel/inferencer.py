@@ -102,7 +102,7 @@ class Inferencer:
             side = config.vae_config.downsample
             noise = draw((1, config.vae_config.z_channels, self.size[0] // side, self.size[1] // side))
             device = self.contexts.device
-            latent = self.model.encode_images(pixels.to(device), noise=noise.to(device))[0]
+            latent = self.model.encode_images(pixels.to(device), noise=noise.to(device))[0].cpu()
             items.append(VaeImage(latent=latent, grid=self._grid(self.size)))
         items.append(VitImage(pixels=self.vit_transform(resized)))
         self.contexts.extend([self.full], [items])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from strokes.agents.bagel import Text
+from strokes.agents.bagel import Text, save
 from strokes.agents.bagel.context import Contexts
 from strokes.agents.bagel.generate import Sampling
 from strokes.agents.bagel.prefix import Prefixes
-from strokes.agents.interleaved import CUT
+from strokes.agents.interleaved import CUT, Interleaved
 from strokes.envs import Emission, Stage, Transcript
 from strokes.envs.markup import is_plan, neutralise
 from strokes.envs.testing import PolicyConformance, play
@@ -266,6 +266,26 @@ def test_any_spelling_begins_a_plan_and_none_an_inspection(memorised):
     space = encode(" ")[0]
     assert last[-1] not in prefixes.other([space, *last[:-1]]).ids
     assert prefixes.other(encode("It")) is None and prefixes.other(encode("<refine>")) is None
+
+
+def test_a_given_canvas_is_in_the_context_from_the_start(policy, memorised):
+    env = TestConformance().make_env()
+    canvas = np.full((SIZE, SIZE, 3), 200, np.uint8)
+    env.reset(options={"prompt": memorised.prompt, "canvas": canvas})
+    session = policy.start(env.transcript, SIZE, (0,))
+    (reply,) = policy.act([session], [env.transcript.mask()])
+    assert reply.emission.stage is S.PLAN
+    # prompt, latent, what the encoder sees, plan
+    assert len(policy.contexts.trail(session.row)) == 1 + 4
+
+
+def test_a_policy_is_loaded_from_a_checkpoint_directory(memorised, tmp_path):
+    save(tmp_path, memorised.model)
+    memorised.tokenizer.save(tmp_path)
+    ours = memorised.policy()
+    loaded = Interleaved.load(tmp_path, ours.pictures.sampling, max_tokens=ours.max_tokens)
+    one, two = (play(policy, TestConformance().make_env(), prompt=memorised.prompt) for policy in (ours, loaded))
+    assert one == two
 
 
 def test_it_continues_the_drawing_of_others(policy, memorised):
