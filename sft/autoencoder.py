@@ -181,6 +181,7 @@ def train(out: Path, settings: Settings) -> bool:
     if (out / "autoencoder.pt").exists():
         print(f"{out} is finished: {folder.metrics}", flush=True)
         return True
+    folder.begin()
     torch.manual_seed(settings.seed)
     model = make_autoencoder(settings.width, settings.size).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, betas=(0.9, 0.99), weight_decay=0.0)

@@ -27,9 +27,8 @@ from ..agents.bagel.sequence import Item, pack
 from ..agents.bagel.tokenizer import Tokenizer
 from .collator import Collator, Example, ImageTable, Words
 from .cost import num_flops, num_tokens
-from .mixture import HABITS, Builder, encode_latents, read_examples, write_examples
+from .mixture import Builder, encode_latents, read_examples, write_examples
 from .run_folder import RunFolder, stop_requests
-from .self_sampling import own_examples
 from .tokenizer import build_tokenizer
 
 PRESETS = {"tiny": BagelConfig.tiny, "nano": BagelConfig.nano}
@@ -54,6 +53,7 @@ def train(cfg: DictConfig) -> bool:
     torch.manual_seed(cfg.seed)
     model, tokenizer = make_model(cfg, folder.path)
     feed = Feed(cfg, model.config, *build(cfg, model, tokenizer))
+    folder.begin()
     model.to(cfg.device).train()
     optimizer = torch.optim.AdamW(parameter_groups(model, cfg.weight_decay), cfg.lr, betas=tuple(cfg.betas), fused=True)
     average = Average(model, cfg.ema)
@@ -157,10 +157,7 @@ def build(cfg: DictConfig, model: Bagel, tokenizer: Tokenizer) -> tuple[ImageTab
     table, examples = ImageTable(), {}
     builder = Builder(tokenizer, table, model.config.vae_transform[0])
     for kind, part in cfg.mixture.items():
-        if kind == "own":
-            examples["own"] = own_examples(model, tokenizer, table, HABITS, part.num, cfg.seed)
-        else:
-            examples[str(kind)] = builder.build(str(kind), part.num, cfg.seed)
+        examples[str(kind)] = builder.build(str(kind), part.num, cfg.seed)
         print(f"{kind}: {part.num} examples, {len(table.images)} images in all", flush=True)
     encode_latents(model, table)
     write_examples(path, table, examples)

@@ -51,23 +51,30 @@ class RunFolder:
     """One run's folder."""
 
     def __init__(self, path: str | Path, settings: Mapping[str, Any], free: Collection[str] = ()) -> None:
-        """Open or make the folder.
+        """Look into the folder; nothing is written yet.
 
         Args:
-            path: The folder.
+            path: The folder, which need not exist.
             settings: What defines the run, JSON-ready, possibly nested.
             free: Top-level settings that may differ when a run goes on.
 
         Raises:
             ValueError: The folder holds a run with other settings; they are named.
         """
-        self.path = Path(path)
-        mine = json.loads(json.dumps({key: value for key, value in settings.items() if key not in free}))
-        record = self.path / "run.json"
-        if record.exists():
-            _check_same(record, {k: v for k, v in json.loads(record.read_text()).items() if k not in free}, mine)
-        with replacing(record) as partial:
-            partial.write_text(json.dumps(dict(settings), indent=1) + "\n")
+        self.path, self.settings = Path(path), dict(settings)
+        self.record = self.path / "run.json"
+        if self.record.exists():
+            there = json.loads(self.record.read_text())
+            theirs, mine = (
+                dict(_leaves({key: value for key, value in each.items() if key not in free}))
+                for each in (there, self.settings)
+            )
+            _check_same(self.path, theirs, mine)
+
+    def begin(self) -> None:
+        """Make the folder this run's own; called once its inputs are known to be there."""
+        with replacing(self.record) as partial:
+            partial.write_text(json.dumps(self.settings, indent=1) + "\n")
 
     @property
     def metrics(self) -> dict[str, Any] | None:
@@ -104,13 +111,12 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
 
-def _check_same(record: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    there, here = dict(_leaves(theirs)), dict(_leaves(mine))
+def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     keys = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if keys:
         wrong = ", ".join(f"{key}={here.get(key)!r} (there {there.get(key)!r})" for key in keys)
         raise ValueError(
-            f"Expected the settings of the run in {str(record.parent)!r}, got {wrong}. Give the same settings "
+            f"Expected the settings of the run in {str(path)!r}, got {wrong}. Give the same settings "
             "to go on with that run, or out=… to start another."
         )
 
