@@ -15,7 +15,7 @@ from typing import Any
 from PIL import Image
 
 from ..envs.archive import save_transcripts
-from ..envs.canvas import CanvasEnv
+from ..envs.canvas import CanvasEnv, make_reward
 from ..envs.protocols import Cost, Policy
 from ..envs.report import write_report
 from ..envs.transcript import Transcript
@@ -71,7 +71,9 @@ def command(config: Any, folder: Path) -> bool:
     view = Lines(sys.stdout, settings.num_samples) if is_human else make_view(sys.stdout, settings.num_samples)
     started = time.perf_counter()
     with view.waiting("Loading the policy"):
-        policy = load_policy(settings.policy, steps=settings.steps, guidance=settings.guidance)
+        policy = load_policy(
+            settings.policy, steps=settings.steps, guidance=settings.guidance, score_fn=make_reward(REWARD)
+        )
     transcripts, costs = draw(policy, settings, view)
     best = best_of(transcripts)
     save_transcripts(transcripts, folder / "transcript.jsonl")

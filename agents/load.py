@@ -6,19 +6,27 @@ from pathlib import Path
 from typing import Any
 
 from ..envs.protocols import Policy
+from .rollout import ScoreFn
 
-NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "one-shot", "custom")
+NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "one-shot", "best-of-n", "custom")
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
 """The checkpoint that comes with the package."""
 
 
-def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidance: float | None = None) -> Policy:
+def load_policy(
+    settings: Mapping[str, Any],
+    *,
+    steps: int | None = None,
+    guidance: float | None = None,
+    score_fn: ScoreFn | None = None,
+) -> Policy:
     """The policy that ``configs/policy/<name>.yaml`` describes.
 
     Args:
         settings: That file's content: ``name`` and what this policy can be told.
         steps: Sampling steps per image, for policies that sample.
         guidance: Scale of the text guidance, for policies that sample.
+        score_fn: Judge of a search.
 
     Raises:
         ValueError: An unknown name, a missing or damaged checkpoint, a target that is no policy.
@@ -42,6 +50,12 @@ def load_policy(settings: Mapping[str, Any], *, steps: int | None = None, guidan
         return _custom(settings["target"])
     if name in ("bagel", "bagel-tiny", "one-shot"):
         return _bagel(settings, steps, guidance)
+    if name == "best-of-n":
+        from .search import BestOfN
+
+        if score_fn is None or type(settings["n"]) is not int:
+            raise ValueError(f"Expected a judge and policy.n, an integer, got {score_fn!r} and {settings['n']!r}.")
+        return BestOfN(_bagel({**settings, "name": "one-shot"}, steps, guidance), settings["n"], score_fn)
     raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")
 
 

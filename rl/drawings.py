@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.protocols import Cost
+from ..agents.rollout import Episode
+from ..agents.trajectory import Trajectory
 from ..envs.scenes.detect import detect
 from ..envs.scenes.tasks import Task, verdict
 from ..envs.stages import Stage
@@ -79,18 +80,28 @@ class Errand:
         """Which of all drawings of the prompt; it does not depend on how many tasks or samples there are."""
         return SEEDS * self.sample + self.task.seed
 
-    @property
-    def id(self) -> str:
-        """Of the transcript: the same in every evaluation."""
-        return f"{self.task.tag}-{_hash(self.task):08x}-{self.number}"
+    def episode(self, seed: int) -> Episode:
+        """What a rollout draws; its noise does not depend on what else is drawn.
 
-    def seeds(self, seed: int) -> tuple[int, int, int, int]:
-        """Of all noise: seed of the evaluation, step 0, prompt and number of the drawing, as in a rollout."""
-        return (seed, 0, _hash(self.task), self.number)
+        Args:
+            seed: Of the evaluation.
+        """
+        hashed = hashlib.sha256(f"{self.task.tag}\n{self.task.prompt}".encode()).digest()
+        noise = (seed, 0, int.from_bytes(hashed[:4]), self.number)  # as in training: seed, step, prompt, member
+        return Episode(prompt=self.task.prompt, meta=self.task.meta, seed=noise)
 
 
-def judged(errand: Errand, transcript: Transcript, cost: Cost, *, chunk: int, seconds: float) -> Drawing:
-    """Judge a finished transcript, which is graded on the way."""
+def judged(errand: Errand, trajectory: Trajectory, *, chunk: int, seconds: float, is_planned: bool = True) -> Drawing:
+    """Judge a finished trajectory, whose transcript is graded on the way.
+
+    Args:
+        errand: What was to be drawn.
+        trajectory: What became of it.
+        chunk: Number of its chunk.
+        seconds: Its share of the chunk's time.
+        is_planned: Whether the plans are the policy's; fixed words are neither true nor false.
+    """
+    transcript, cost = trajectory.transcript, trajectory.cost
     seen = review(transcript)
     score = SceneReward().score(seen)
     transcript.grade(score)
@@ -100,16 +111,16 @@ def judged(errand: Errand, transcript: Transcript, cost: Cost, *, chunk: int, se
         prompt_id=errand.task.prompt,
         seed=errand.number,
         **score.terms,
-        images=len(transcript.images),
+        images=cost.decodes or len(transcript.images),  # a search draws more than it shows
         steps=cost.steps,
         inspections=seen.inspections,
         refinements=soft_changes(transcript, errand.task.meta),
         id=transcript.id,
         chunk=chunk,
         seen=errand.task.seen,
-        plans=tuple(value for name, value in terms if name == "plan"),
+        plans=tuple(value for name, value in terms if is_planned and name == "plan"),
         repairs=seen.refinements,
-        sketches=tuple(value for name, value in terms if name == "sketch"),
+        sketches=tuple(value for name, value in terms if is_planned and name == "sketch"),
         emissions=transcript.spent,
         illegal=sum(bool(entry.error) for entry in transcript.emissions),
         nfe=cost.nfe,
@@ -135,8 +146,3 @@ def soft_changes(transcript: Transcript, meta: Mapping[str, Any]) -> tuple[float
 
 def _soft(canvas: str | np.ndarray, meta: Mapping[str, Any]) -> float:
     return round(verdict(detect(np.asarray(canvas)), meta).soft, 9)  # no change is exactly 0
-
-
-def _hash(task: Task) -> int:
-    """32 bits that stand for the prompt."""
-    return int.from_bytes(hashlib.sha256(f"{task.tag}\n{task.prompt}".encode()).digest()[:4])

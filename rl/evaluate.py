@@ -14,17 +14,21 @@ from typing import Any
 
 from ..agents.command import check_number, run, settings_from
 from ..agents.load import SHIPPED, load_policy
-from ..envs.canvas import CanvasEnv
+from ..agents.rollout import Rules, rollout
 from ..envs.protocols import Cost, Policy
 from ..envs.report import write_report
 from ..envs.scenes.tasks import heldout
 from ..envs.transcript import Transcript
+from ..rewards.scenes import SceneReward
 from .conduct import Evaluation, evaluation
 from .drawings import Drawing, Errand, judged
+from .equal_cost import at_equal_cost, matched
 from .evaluation_folder import EvaluationFolder, fingerprint, write_whole
 from .pairing import pair
 from .progress import progress
 
+WORDLESS = ("one-shot", "best-of-n")
+"""Policies whose words are fixed: there is no plan to judge."""
 SHOWN = 3
 """Drawings of each task on the report: the best and the worst ones."""
 
@@ -44,6 +48,8 @@ class Settings:
     """Decides all noise, together with the prompt and the number of the drawing."""
     batch: int
     """Drawings of a chunk: what advances together, and what is drawn again after a kill."""
+    threads: int | None
+    """Threads of torch; ``None``: as many as it takes. Equal results need equal numbers."""
     steps: int | None
     """Sampling steps per image; ``None``: the policy samples no images."""
     guidance: float | None
@@ -57,7 +63,10 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("num_samples", 1), ("seed", 0), ("batch", 1), ("size", 16)):
             check_number(name, getattr(self, name), least)
+        if self.size % 16:
+            raise ValueError(f"Expected size to be a multiple of 16, got {self.size}.")
         check_number("limit", self.limit, 1, (int, type(None)))
+        check_number("threads", self.threads, 1, (int, type(None)))
         check_number("steps", self.steps, 1, (int, type(None)))
         check_number("guidance", self.guidance, 0, (int, float, type(None)))
         if self.compare is not None and (isinstance(self.compare, str) or len(self.compare) != 2):
@@ -88,17 +97,22 @@ def evaluate(settings: Settings, folder: Path) -> Evaluation:
         settings: What to draw, and with whom.
         folder: The evaluation's folder.
     """
-    tasks = heldout(settings.split, settings.limit)
-    errands = [Errand(task=task, sample=sample) for task in tasks for sample in range(settings.num_samples)]
-    chunks = [errands[k : k + settings.batch] for k in range(0, len(errands), settings.batch)]
-    record = {**asdict(settings), "checkpoint": _checkpoint(settings.policy)}
+    chunks = _chunks(settings)
+    record = {
+        **asdict(settings),
+        "checkpoint": fingerprint(settings.policy["path"] or SHIPPED) if "path" in settings.policy else None,
+        "drawings_per_canvas": matched(settings.policy["like"], settings.steps)
+        if settings.policy.get("like")
+        else None,
+    }
     store = EvaluationFolder(folder)
     store.check(record)
     finished = store.finished([len(chunk) for chunk in chunks])
     if todo := [k for k in range(len(chunks)) if k not in finished]:
-        policy = load_policy(settings.policy, steps=settings.steps, guidance=settings.guidance)
-        with progress(sys.stdout, len(errands), sum(map(len, finished.values()))) as bar:
+        policy = load_policy(settings.policy, steps=settings.steps, guidance=settings.guidance, score_fn=SceneReward())
+        with progress(sys.stdout, sum(map(len, chunks)), sum(map(len, finished.values()))) as bar:
             for k in todo:
+                policy = at_equal_cost(policy, record["drawings_per_canvas"], chunks[k][0].task.tag)
                 finished[k], transcripts = _chunk(policy, settings, k, chunks[k])
                 store.add(k, finished[k], transcripts, record)
                 bar.advance(len(chunks[k]), _so_far(finished))
@@ -107,9 +121,14 @@ def evaluate(settings: Settings, folder: Path) -> Evaluation:
     return evaluation(drawings)
 
 
-def _checkpoint(policy: Mapping[str, Any]) -> str | None:
-    """What identifies the weights of a policy that has some: they must not change while an evaluation is under way."""
-    return fingerprint(policy["path"] or SHIPPED) if "path" in policy else None
+def _chunks(settings: Settings) -> list[list[Errand]]:
+    """What is to be drawn; a chunk holds drawings of one task alone, which take about as long."""
+    tasks: dict[str, list[Errand]] = {}
+    for task in heldout(settings.split, settings.limit):
+        errands = tasks.setdefault(task.tag, [])
+        errands += [Errand(task=task, sample=sample) for sample in range(settings.num_samples)]
+    size = settings.batch
+    return [errands[k : k + size] for errands in tasks.values() for k in range(0, len(errands), size)]
 
 
 def _chunk(
@@ -117,37 +136,15 @@ def _chunk(
 ) -> tuple[list[Drawing], list[Transcript]]:
     """Draw and judge one chunk."""
     begun = time.perf_counter()
-    drawn = _draw(policy, settings, errands)
+    episodes = [errand.episode(settings.seed) for errand in errands]
+    drawn = rollout(policy, episodes, rules=Rules(size=settings.size), threads=settings.threads)
     seconds = (time.perf_counter() - begun) / len(errands)
+    is_planned = settings.policy["name"] not in WORDLESS
     drawings = [
-        judged(errand, transcript, cost, chunk=k, seconds=seconds)
-        for errand, (transcript, cost) in zip(errands, drawn, strict=True)
+        judged(errand, trajectory, chunk=k, seconds=seconds, is_planned=is_planned)
+        for errand, trajectory in zip(errands, drawn, strict=True)
     ]
-    return drawings, [transcript for transcript, _ in drawn]
-
-
-def _draw(policy: Policy, settings: Settings, errands: Sequence[Errand]) -> list[tuple[Transcript, Cost]]:
-    """The finished transcripts of a chunk, not judged yet, and what each cost."""
-    envs = [CanvasEnv([errand.task.prompt], size=settings.size, scoring="deferred") for errand in errands]
-    masks = []
-    for env, errand in zip(envs, errands, strict=True):
-        options = {"prompt": errand.task.prompt, "meta": dict(errand.task.meta)}
-        masks.append(env.reset(options=options)[1]["action_mask"])
-        env.transcript.id, env.transcript.seed = errand.id, settings.seed
-    sessions = [
-        policy.start(env.transcript, env.size, errand.seeds(settings.seed))
-        for env, errand in zip(envs, errands, strict=True)
-    ]
-    costs = [Cost()] * len(envs)
-    try:
-        while open_ := [k for k, env in enumerate(envs) if env.transcript.ended is None]:
-            replies = policy.act([sessions[k] for k in open_], [masks[k] for k in open_])
-            for k, reply in zip(open_, replies, strict=True):
-                masks[k] = envs[k].step(reply.emission)[-1]["action_mask"]
-                costs[k] += reply.cost
-    finally:
-        policy.close(sessions)
-    return [(env.transcript, cost) for env, cost in zip(envs, costs, strict=True)]
+    return drawings, [trajectory.transcript for trajectory in drawn]
 
 
 def _so_far(finished: Mapping[int, Sequence[Drawing]]) -> str:

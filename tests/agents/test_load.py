@@ -49,6 +49,14 @@ def test_one_shot_samples_as_the_tiny_model_does():
     assert isinstance(policy, OneShot) and policy.pictures.sampling == TINY
 
 
+def test_best_of_n_needs_a_judge():
+    settings = settings_of("best-of-n", f"policy.path={GOLDEN}")
+    policy = load_policy(settings, steps=12, guidance=3.0, score_fn=list)
+    assert (policy.n, policy.score_fn) == (4, list)
+    with pytest.raises(ValueError, match="a judge"):
+        load_policy(settings, steps=12, guidance=3.0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

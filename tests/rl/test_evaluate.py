@@ -2,19 +2,26 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
 from strokes.agents.scripted import ScriptedPainter
-from strokes.envs import Cost, Emission, Stage, Transcript
+from strokes.agents.search import BestOfN
+from strokes.agents.trajectory import Trajectory
+from strokes.envs import Cost, Emission, Reply, Stage, Transcript
 from strokes.envs.scenes import render
 from strokes.envs.scenes.render import Object, Scene
 from strokes.envs.scenes.tasks import heldout
+from strokes.rewards import SceneReward
 from strokes.rl import evaluate
 from strokes.rl.conduct import conducts, evaluation
 from strokes.rl.drawings import Drawing, Errand, judged, soft_changes
+from strokes.rl.equal_cost import at_equal_cost, matched
 from strokes.rl.evaluation_folder import EvaluationFolder
 from strokes.rl.pairing import pair
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "bagel" / "checkpoint"
 
 
 def drawing(task="position", prompt="a", number=0, **values):
@@ -69,7 +76,7 @@ def test_the_scripted_painter_fulfils_every_task(strokes_evaluate, tmp_path, cap
     table = (tmp_path / "run" / "table.md").read_text()
     assert "| single_object (seen) | 2 | 2 | 1.000 [1.000, 1.000] |" in table and "| colors | 2 | 2 |" in table
     printed = capsys.readouterr().out
-    assert table in printed and printed.startswith("5/14 drawings: strict 1.000, ")
+    assert table in printed and printed.startswith("2/14 drawings: strict 1.000, ")
     assert "the best and the worst of each task" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -77,6 +84,25 @@ def test_the_random_policy_is_the_floor(strokes_evaluate, tmp_path):
     assert strokes_evaluate("policy=random", "limit=1", "num_samples=2", "out=run") == 0
     (*_, overall) = json.loads((tmp_path / "run" / "metrics.json").read_text())["rows"]
     assert overall["drawings"] == 14 and overall["strict"]["mean"] < 0.2
+
+
+@pytest.mark.parametrize(("name", "options", "images"), [("one-shot", (), 1), ("best-of-n", ("policy.n=3",), 3)])
+def test_a_model_is_evaluated_by_the_same_command(strokes_evaluate, tmp_path, name, options, images):
+    settings = (f"policy={name}", f"policy.path={GOLDEN}", "steps=2", "limit=1", "threads=1")
+    assert strokes_evaluate(*settings, *options, "out=run") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    overall = metrics["conduct"][-1]
+    assert (overall["images"], overall["steps"], metrics["rows"][-1]["drawings"]) == (images, 2 * images, 7)
+    assert (overall["plans"], overall["illegal"]) == (None, 0)  # fixed words are not judged
+
+
+def test_a_model_that_never_draws_has_drawn_blank_canvases(strokes_evaluate, tmp_path):
+    settings = ("policy=bagel-tiny", f"policy.path={GOLDEN}", "policy.max_tokens=1", "steps=2", "limit=1")
+    assert strokes_evaluate(*settings, "out=run") == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    overall = metrics["rows"][-1]
+    assert (overall["strict"]["mean"], overall["images"], overall["unjudged"]) == (0, 0, 0)
+    assert metrics["conduct"][-1]["illegal"] == 1
 
 
 def test_two_evaluations_are_compared_pair_by_pair(strokes_evaluate, tmp_path, capsys):
@@ -100,7 +126,7 @@ def test_a_killed_evaluation_goes_on_where_it_stood(strokes_evaluate, loaded, tm
     with pytest.raises(KeyboardInterrupt):
         strokes_evaluate("limit=2", "batch=4", "out=run")
     kept = EvaluationFolder(tmp_path / "run").drawings()
-    assert kept and len(kept) % 4 == 0 and len(kept) < 14
+    assert kept and len(kept) % 2 == 0 and len(kept) < 14
     with open(tmp_path / "run" / "results.jsonl", "a") as file:  # a chunk that was being written
         file.write((tmp_path / "whole" / "results.jsonl").read_text().splitlines(True)[len(kept)] + '{"task": "pos')
     loaded.limit, loaded.started[:] = None, []
@@ -124,7 +150,7 @@ def test_a_finished_evaluation_is_only_shown_again(strokes_evaluate, loaded, tmp
 
 def test_other_settings_are_refused_in_the_same_folder(strokes_evaluate, tmp_path, capsys):
     assert strokes_evaluate("limit=1", "out=run") == 0
-    for change in ("seed=1", "policy=random", "policy.error_rate=0.5", "batch=3"):
+    for change in ("seed=1", "policy=random", "batch=3"):
         assert strokes_evaluate("limit=1", change, "out=run") == 1
         message = capsys.readouterr().err
         assert "was begun" in message and "another out" in message and message.count("\n") == 1
@@ -174,9 +200,9 @@ def test_a_prompt_has_its_own_noise_however_much_is_evaluated(strokes_evaluate, 
     assert {seeds[0] for seeds in few} == {7}
 
 
-def test_every_drawing_of_an_evaluation_has_its_own_noise_and_id():
+def test_every_drawing_of_an_evaluation_has_its_own_noise():
     errands = [Errand(task=task, sample=sample) for task in heldout() for sample in range(2)]
-    assert len({errand.seeds(0) for errand in errands}) == len({errand.id for errand in errands}) == len(errands)
+    assert len({errand.episode(0).seed for errand in errands}) == len(errands)
     assert len({(e.task.tag, e.task.prompt, e.number) for e in errands}) == len(errands)
 
 
@@ -193,10 +219,12 @@ def test_a_refinement_is_judged_by_the_soft_score_before_and_after():
     transcript = Transcript(prompt=task.prompt, size=48, meta=task.meta)
     plan = Emission(Stage.PLAN, "<ins>add a blue square in the middle</ins><des>a blue square</des>")
     fix = Emission(Stage.INSPECT, "the square is red <refine>paint the square blue</refine>")
-    for emission in (plan, Emission(Stage.SKETCH, red), fix, Emission(Stage.REFINE, blue), Emission(Stage.STOP, "")):
-        assert transcript.record(emission) == ""
+    drawn = [plan, Emission(Stage.SKETCH, red), fix, Emission(Stage.REFINE, blue), Emission(Stage.STOP, "")]
+    assert [transcript.record(emission) for emission in drawn] == [""] * 5
     assert soft_changes(transcript, task.meta) == (0.5,)
-    one = judged(Errand(task=task, sample=1), transcript, Cost(steps=24, nfe=48), chunk=3, seconds=0.5)
+    replies = [Reply(emission=e, cost=Cost(steps=12, nfe=24) if e.stage.is_image else Cost()) for e in drawn]
+    trajectory = Trajectory(transcript=transcript, replies=replies)
+    one = judged(Errand(task=task, sample=1), trajectory, chunk=3, seconds=0.5)
     assert (one.strict, one.soft, one.images, one.steps, one.nfe, one.seed, one.chunk) == (1, 1, 2, 24, 48, 4, 3)
     assert one.refinements == (0.5,) and transcript.score == 1
 
@@ -235,6 +263,18 @@ def folders(tmp_path):
         return str(tmp_path / name)
 
     return write
+
+
+def test_a_search_draws_what_another_evaluation_cost(folders):
+    like = folders("a", marks("colors", [1.0, 1.0], steps=17) + marks("position", [1.0], steps=40))
+    nums = matched(like, 12)
+    assert nums == {"colors": 1, "position": 3}
+    search = BestOfN(ScriptedPainter(), 4, SceneReward())
+    assert at_equal_cost(search, nums, "position").n == 3 and at_equal_cost(search, None, "position") is search
+    with pytest.raises(ValueError, match="that drew counting, got colors, position"):
+        at_equal_cost(search, nums, "counting")
+    with pytest.raises(ValueError, match="a policy that samples"):
+        matched(folders("b", marks("colors", [1.0], steps=0)), 12)
 
 
 def marks(task, values, steps=12):
