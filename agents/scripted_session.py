@@ -30,6 +30,7 @@ class ScriptedSession:
         self.graph: Graph | None = parse(transcript.prompt) if supported(transcript.prompt) else None
         self.target: tuple[Object, ...] | None = None
         self.memory: dict[bytes, Canvas] = {_key(np.empty(0)): ()}
+        self.is_foreign = False
 
     def canvas(self, image: np.ndarray | None) -> Canvas:
         """What an image shows: from memory if this session drew it, else from the detector."""
@@ -38,11 +39,15 @@ class ScriptedSession:
             assert image is not None
             self.memory[key] = see(image)
             self.target = None  # somebody else drew: think again
+            self.is_foreign = True
         return self.memory[key]
 
     def remember(self, image: np.ndarray, canvas: Canvas) -> np.ndarray:
-        """Keep in mind what an image shows."""
+        """Keep in mind what an image shows, drawn just now."""
         self.memory[_key(image)] = canvas
+        if self.is_foreign:
+            self.target = None  # it was laid out around somebody else's drawing, faults included
+            self.is_foreign = False
         return image
 
     def aim(self, canvas: Canvas) -> tuple[Object, ...]:
@@ -103,9 +108,13 @@ def _laid_out(
 
 
 def applicable(state: Sequence[Thing], edits: Sequence[Edit] | None) -> Sequence[Edit]:
-    """The edits, or none if one of them names what is not there."""
-    try:
-        apply(state, edits or ())
-        return edits or ()
-    except ValueError:
-        return ()
+    """The edits, or none if one of them names what is not there or asks for a blot, which nobody can draw."""
+    for edit in edits or ():
+        before = state
+        try:
+            state = apply(before, [edit])
+        except ValueError:
+            return ()
+        if any(thing.shape is None and thing not in before for thing in state):
+            return ()
+    return edits or ()

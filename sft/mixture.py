@@ -8,6 +8,7 @@ table of images, whose latents are encoded once. Kinds:
     fix         faulty image, inspection -> image          (the same, in the format of an inspection)
     caption     image -> description                       (its understanding data)
     plan        prompt -> first plan                       (text only)
+    talk        prompt -> all the words of the process     (text only)
     trajectory  the painter's whole process with errors, inspections, refinements and detours
 """
 
@@ -30,7 +31,7 @@ from ..envs.transcript import Transcript
 from .collator import Example, ImageTable, Picture, Words, from_transcript
 from .run_folder import replacing
 
-KINDS = ("draw", "edit", "fix", "caption", "plan", "trajectory")
+KINDS = ("draw", "edit", "fix", "caption", "plan", "talk", "trajectory")
 """Kinds of examples, as above."""
 HABITS = Habits(error_rate=0.3, plan_error_rate=0.05, per_step=(2, 2))
 """The painter's habits in trajectories. Two objects a step and no detours: each further round costs a model of
@@ -94,6 +95,13 @@ class Builder:
         session = painter.start(transcript, self.size, [int(rng.integers(2**62))])
         transcript.record(painter.act([session], [transcript.mask()])[0].emission)
         return from_transcript(transcript, self.tokenizer, self.table)
+
+    def talk(self, rng: np.random.Generator) -> Example:
+        """The words of a whole process without its images, mostly of compositions: what to add next, what is missing."""
+        task = sample_task(rng, tag="composition" if rng.random() < 0.8 else None)
+        transcript = demonstrate(task, rng, self.size, Habits(per_step=HABITS.per_step))
+        example = from_transcript(transcript, self.tokenizer, ImageTable())
+        return tuple(replace(s, switch=None) for s in example if isinstance(s, Words))
 
     def trajectory(self, rng: np.random.Generator) -> Example:
         """The painter's whole process."""

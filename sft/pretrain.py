@@ -25,7 +25,7 @@ from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.sequence import Item, pack
 from ..agents.bagel.tokenizer import Tokenizer
-from .collator import Collator, Example, ImageTable, Words
+from .collator import Collator, Example, ImageTable, Words, from_transcript
 from .cost import num_flops, num_tokens
 from .mixture import Builder, encode_latents, read_examples, write_examples
 from .run_folder import RunFolder, stop_requests

@@ -5,6 +5,7 @@ scripted painter does the rest: it plans, inspects with the detector and, where 
 draws the correction. The sketches are context; the inspections and corrections are learnt.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,32 +20,33 @@ from ..envs.protocols import Policy
 from ..envs.scenes.tasks import sample_task
 from ..envs.stages import Stage
 from ..envs.transcript import Transcript
-from .collator import Example, ImageTable, from_transcript
 
+BATCH = 64
+"""Canvases that advance together; part of what fixes the result."""
 BUDGET = 24
 """Emissions after which a drawing is given up: a painter needs 4 for each of at most 4 rounds."""
 
+CARELESS = replace(TINY, num_timesteps=5, cfg_text_scale=1.0)
+"""How the model sketches here: 4 steps without guidance, so that it errs often enough to learn from."""
 
-def self_sampled(
-    sketcher: Policy, habits: Habits, num: int, seed: int, size: int, batch: int = 64
-) -> Iterator[Transcript]:
-    """Transcripts with ``sketcher``'s sketches, in order.
+
+def self_sampled(sketcher: Policy, habits: Habits, seed: int, size: int, start: int = 0) -> Iterator[Transcript]:
+    """Transcripts with ``sketcher``'s sketches, without end.
 
     Args:
         sketcher: Draws; the model in training.
         habits: Of the painter who does the rest; its own errors should be 0.
-        num: How many.
-        seed: With the number of the transcript the only source of randomness; with ``batch`` it fixes the result.
+        seed: With the number of the transcript the only source of randomness.
         size: Side of the canvas in pixels.
-        batch: Canvases that advance together.
+        start: Number of the first transcript, a multiple of ``BATCH``.
     """
     policy = Relay(ScriptedPainter(habits), sketcher, {Stage.SKETCH})
-    for start in range(0, num, batch):
+    for first in itertools.count(start, BATCH):
         transcripts = []
-        for k in range(start, min(start + batch, num)):
+        for k in range(first, first + BATCH):
             task = sample_task(np.random.default_rng([seed, 11, k]))
             transcripts.append(Transcript(prompt=task.prompt, size=size, meta=task.meta))
-        sessions = [policy.start(t, size, (seed, start + k)) for k, t in enumerate(transcripts)]
+        sessions = [policy.start(t, size, (seed, first + k)) for k, t in enumerate(transcripts)]
         while running := [k for k, t in enumerate(transcripts) if t.ended is None and len(t.emissions) < BUDGET]:
             masks = [transcripts[k].mask() for k in running]
             for k, reply in zip(running, policy.act([sessions[k] for k in running], masks), strict=True):
@@ -56,11 +58,16 @@ def self_sampled(
             yield transcript
 
 
-def own_examples(
-    model: Bagel, tokenizer: Tokenizer, table: ImageTable, habits: Habits, num: int, seed: int
-) -> list[Example]:
-    """Examples of a model's own trajectories, their images added to ``table``."""
-    sketcher = Interleaved(model.eval(), tokenizer, TINY)
+def own_transcripts(model: Bagel, tokenizer: Tokenizer, habits: Habits, num: int, seed: int) -> list[Transcript]:
+    """``num`` transcripts over a model's own sketches: half of them with a refinement, half without."""
+    sketcher = Interleaved(model.eval(), tokenizer, CARELESS)
     careful = replace(habits, error_rate=0.0, plan_error_rate=0.0)
-    transcripts = self_sampled(sketcher, careful, num, seed, model.config.vae_transform[0])
-    return [from_transcript(transcript, tokenizer, table) for transcript in transcripts]
+    kept: dict[bool, list[Transcript]] = {True: [], False: []}
+    wanted = {True: num - num // 2, False: num // 2}
+    for transcript in self_sampled(sketcher, careful, seed, model.config.vae_transform[0]):
+        is_refined = any(entry.stage is Stage.REFINE for entry in transcript.emissions)
+        if len(kept[is_refined]) < wanted[is_refined]:
+            kept[is_refined].append(transcript)
+        if all(len(kept[key]) == wanted[key] for key in wanted):
+            return kept[True] + kept[False]
+    raise AssertionError("the stream of transcripts does not end")
