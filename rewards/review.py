@@ -13,7 +13,18 @@ from typing import Any
 import numpy as np
 
 from ..envs.markup import parse_inspection, parse_plan
-from ..envs.scenes.changes import Edit, Fault, Thing, apply, assign, broken, compare, missing, plan_faults
+from ..envs.scenes.changes import (
+    Edit,
+    Fault,
+    Thing,
+    apply,
+    assign,
+    broken,
+    compare,
+    filled,
+    missing,
+    plan_faults,
+)
 from ..envs.scenes.detect import detect
 from ..envs.scenes.detection import UNKNOWN, Detection
 from ..envs.scenes.graph import Graph
@@ -108,23 +119,12 @@ class _Order:
 
     def errors(self, seen: Sequence[Thing]) -> int:
         """What a canvas gets wrong: faults, and relations that do not hold."""
-        return len(compare(seen, _filled(self.wanted, seen))) + len(broken(seen, self.described))
+        return len(compare(seen, filled(self.wanted, seen))) + len(broken(seen, self.described))
 
     def quality(self, seen: Sequence[Thing]) -> float:
         """1 for a canvas as planned, falling to 0."""
         parts = max(len(self.wanted), len(seen)) + len(self.described.edges)
         return 1.0 if not parts else max(0.0, 1 - self.errors(seen) / parts)
-
-
-def _filled(wanted: Sequence[Thing], seen: Sequence[Thing]) -> tuple[Thing, ...]:
-    """Open colours and places taken from what is seen: a plan that leaves them open is met by any."""
-    left, result = list(seen), list[Thing]()
-    for thing in sorted(wanted, key=lambda t: (t.cell is None) + (t.color is None)):
-        other = next((o for o in left if o.shape == thing.shape and thing.matches(o)), None)
-        if other is not None:
-            left.remove(other)
-        result.append(thing if other is None else other)
-    return tuple(result)
 
 
 @dataclass(slots=True)
@@ -187,16 +187,11 @@ class _Walk:
         if spare or missing(wanted, described).nodes:
             wanted, sound = _undrawn(described, edits, self.seen), False
         earlier, self.placeholders = self.placeholders, _placeholders(self.placeholders, edits, wanted)
-        faults = self._faults(wanted, (*earlier, *self.placeholders))
+        held = (*earlier, *self.placeholders)
+        faults = plan_faults(self.before_plan, wanted, self.graph, held)
         sound = sound and not broken(wanted, described)
         idle = Counter(wanted) == Counter(self.seen)
         return _Order(wanted=wanted, described=described, faults=faults, sound=sound, idle=idle)
-
-    def _faults(self, after: Sequence[Thing], held: Sequence[Thing]) -> tuple[Fault, ...]:
-        """Where a state contradicts the prompt; a thing that makes way for another as good is no loss."""
-        faults = plan_faults(self.before_plan, after, self.graph, held)
-        had, has = (Counter(assign(state, self.graph)[0].values()) for state in (self.before_plan, after))
-        return tuple(fault for fault in faults if fault.kind != "dropped" or had - has)
 
     def _sketch(self, canvas: Any) -> float | None:
         self.seen = self._look(canvas)
@@ -227,7 +222,7 @@ class _Walk:
         except ValueError:
             return False
         if order.faults:
-            return not self._faults(after, self.placeholders)
+            return not plan_faults(self.before_plan, after, self.graph, self.placeholders)
         return order.errors(after) == 0
 
     def _truly(self, comment: str) -> bool:

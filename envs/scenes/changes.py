@@ -5,7 +5,7 @@ a sketch got wrong, ``repairs`` which edits put it right. ``language`` reads and
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from .graph import Graph, Node
@@ -99,30 +99,31 @@ def find(things: Sequence[Thing], named: Thing) -> int:
 
 
 def apply(things: Sequence[Thing], edits: Iterable[Edit]) -> tuple[Thing, ...]:
-    """The state after edits, in reading order; ``ValueError`` where an edit names what is not there."""
-    state = list(things)
+    """The state after edits one by one, in reading order; ``ValueError`` where one names what is not there."""
+    state = sorted_things(things)
     for edit in edits:
-        if edit.kind == "add":
-            state.append(edit.thing)
-            continue
-        if edit.kind == "redraw":
-            kept = [thing for thing in state if not (thing.cell == edit.thing.cell and thing.shape is None)]
-            state = kept if any(thing.matches(edit.thing) for thing in kept) else [*kept, edit.thing]
-            continue
-        k = find(state, edit.thing)
-        if edit.kind == "remove":
-            del state[k]
-            continue
-        assert edit.new is not None, edit
-        if edit.kind == "swap":
-            other = find(state, edit.new)
-            a, b = state[k], state[other]
-            state[k], state[other] = replace(a, cell=b.cell), replace(b, cell=a.cell)
-        elif edit.kind == "move":
-            state[k] = replace(state[k], cell=edit.new.cell)
-        else:
-            state[k] = replace(state[k], shape=edit.new.shape, color=edit.new.color)
-    return tuple(sorted_things(state))
+        state = sorted_things(_applied(state, edit))
+    return tuple(state)
+
+
+def _applied(state: list[Thing], edit: Edit) -> list[Thing]:
+    if edit.kind == "add":
+        return [*state, edit.thing]
+    if edit.kind == "redraw":
+        kept = [thing for thing in state if not (thing.cell == edit.thing.cell and thing.shape is None)]
+        return kept if any(thing.matches(edit.thing) for thing in kept) else [*kept, edit.thing]
+    k = find(state, edit.thing)
+    before, there, behind = state[:k], state[k], state[k + 1 :]
+    if edit.kind == "remove":
+        return [*before, *behind]
+    assert edit.new is not None, edit
+    if edit.kind == "swap":
+        other = find(state, edit.new)
+        swapped = [*before, replace(there, cell=state[other].cell), *behind]
+        return [*swapped[:other], replace(state[other], cell=there.cell), *swapped[other + 1 :]]
+    if edit.kind == "move":
+        return [*before, replace(there, cell=edit.new.cell), *behind]
+    return [*before, replace(there, shape=edit.new.shape, color=edit.new.color), *behind]
 
 
 def compare(seen: Sequence[Thing], wanted: Sequence[Thing]) -> tuple[Fault, ...]:
@@ -154,6 +155,17 @@ def compare(seen: Sequence[Thing], wanted: Sequence[Thing]) -> tuple[Fault, ...]
             lacking.remove(thing)
     faults += [Fault("missing", wanted=thing) for thing in lacking] + [Fault("extra", thing) for thing in left]
     return tuple(sorted(faults, key=_where))
+
+
+def filled(wanted: Sequence[Thing], seen: Sequence[Thing]) -> tuple[Thing, ...]:
+    """Wanted things with open colours and places taken from what is seen: what leaves them open is met by any."""
+    left, result = list(seen), list[Thing]()
+    for thing in sorted(wanted, key=lambda each: (each.cell is None) + (each.color is None)):
+        other = next((each for each in left if thing.matches(each)), None)
+        if other is not None:
+            left.remove(other)
+        result.append(thing if other is None else other)
+    return tuple(result)
 
 
 def _where(fault: Fault) -> int:
@@ -234,9 +246,23 @@ def plan_faults(
         placeholders: Things announced as placeholders, which may contradict the prompt for now.
     """
     solid = [thing for thing in after if thing not in placeholders]
-    fine = [thing for k, thing in enumerate(before) if k in assign(before, graph)[0] and thing not in placeholders]
     unasked = [Fault("unasked", solid[k]) for k in assign(solid, graph)[1]]
     relations = [Fault("broken", relation=each) for each in broken(solid, graph)]
-    lost = Counter((t.shape, t.color) for t in fine) - Counter((t.shape, t.color) for t in after)
-    dropped = [Fault("dropped", wanted=Thing(*key)) for key in lost.elements() if not unasked]
-    return (*unasked, *relations, *dropped)
+    lost = () if unasked else _lost(before, after, graph, placeholders)
+    return (*unasked, *relations, *(Fault("dropped", wanted=thing) for thing in lost))
+
+
+def _lost(
+    before: Sequence[Thing], after: Sequence[Thing], graph: Graph, placeholders: Sequence[Thing]
+) -> Iterator[Thing]:
+    """What was right and is gone, of nodes that then have fewer: what makes way for another as good is no loss."""
+    owner = {k: id for k, id in assign(before, graph)[0].items() if before[k] not in placeholders}
+    fewer = Counter(owner.values()) - Counter(assign(after, graph)[0].values())
+    kept = Counter((thing.shape, thing.color) for thing in after)
+    for k, id in owner.items():
+        name = (before[k].shape, before[k].color)
+        if kept[name]:
+            kept[name] -= 1
+        elif fewer[id]:
+            fewer[id] -= 1
+            yield Thing(*name)

@@ -21,13 +21,9 @@ JITTER = 1.0
 GAP = 1.0
 """Smallest distance between the boxes of two objects in pixels at 48 px."""
 MAX_OBJECTS = 6
+"""Most objects of a scene: with six of the nine cells taken, relations still find room."""
 MARGIN = 0.05
 """By how much relations in a layout pass GenEval's threshold of one half, to survive errors of a pixel."""
-MAX_OBJECTS = 6
-MARGIN = 0.05
-"""By how much relations in a layout pass GenEval's threshold of one half, to survive errors of a pixel."""
-DEAD_ZONE = 0.1
-"""GenEval's position threshold."""
 
 
 @dataclass(frozen=True, slots=True)
