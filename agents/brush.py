@@ -15,6 +15,8 @@ SPOILS = ("color", "shape", "place", "missing", "extra", "blend")
 draw it, and counts for what the detector takes it for."""
 BLEND = (0.4, 0.75)
 """Share of the wrong image in a blend."""
+PLAIN = "black"
+"""Colour of what is drawn where no colour is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def work(
     Args:
         canvas: What is there.
         edits: Carried out in order; ``ValueError`` where one names what is not there.
-        rng: Places what has no place yet.
+        rng: Places what has no place yet; what has no colour is black.
         size: Side of the canvas in pixels.
         ready: Objects that were laid out beforehand.
     """
@@ -95,7 +97,16 @@ def work(
         for thing in after:
             kept.append(Mark(thing, _drawn(thing, old, ready.get(thing), kept, rng, size)))
         marks = list(ordered(kept))
-    return tuple(marks)
+    return ordered(_settled(each, size) for each in marks)
+
+
+def _settled(each: Mark, size: int) -> Mark:
+    """The mark with the colour and the place that were left open as they are on the canvas."""
+    thing, item = each.thing, each.item
+    if item is None:
+        return each
+    cell = cell_of(item.x, item.y, size) if thing.cell is None else thing.cell
+    return Mark(Thing(thing.shape, item.color, cell), item)
 
 
 def _drawn(
@@ -106,7 +117,7 @@ def _drawn(
     rng: np.random.Generator,
     size: int,
 ) -> Object:
-    color = thing.color or "black"
+    color = thing.color or PLAIN
     assert thing.shape is not None, thing
     around = [each.item for each in others if each.item is not None]
     if old is not None:
@@ -221,6 +232,6 @@ def _bitten(canvas: Sequence[Mark], item: Object, rng: np.random.Generator, size
 
 
 __all__ = [
-    "BLEND", "SPOILS", "Canvas", "Mark", "free_cells", "mark", "ordered", "other", "scene_of", "see", "spoil",
+    "BLEND", "PLAIN", "SPOILS", "Canvas", "Mark", "free_cells", "mark", "ordered", "other", "scene_of", "see", "spoil",
     "things", "work",
 ]  # fmt: skip

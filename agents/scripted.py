@@ -7,7 +7,7 @@ Without errors and with them, its final canvas fulfils every prompt of the langu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,12 +19,12 @@ from ..envs.scenes.render import SIZE, render
 from ..envs.scenes.tasks import Task
 from ..envs.stages import Emission, Stage
 from ..envs.transcript import Transcript
-from .brush import Canvas, free_cells, mark, scene_of, spoil, things, work
+from .brush import PLAIN, Canvas, free_cells, mark, scene_of, spoil, things, work
 from .detours import detour, plan_error
 from .scripted_inspection import inspect
 from .scripted_session import ScriptedSession, applicable, edits_of
 
-HARMLESS = Thing("circle", "black", 4)
+HARMLESS = Thing("circle", PLAIN, 4)
 """What is drawn for a prompt outside the language."""
 
 
@@ -151,11 +151,26 @@ def _plan(session: ScriptedSession, habits: Habits) -> Plan:
     state, accepted = things(canvas), session.transcript.accepted
     edits: Sequence[Edit] = ()
     if accepted and accepted[-1].stage is Stage.INSPECT:
-        edits = applicable(state, edits_of(parse_inspection(str(accepted[-1].content)).refine))
+        asked = edits_of(parse_inspection(str(accepted[-1].content)).refine)
+        edits = applicable(state, _coloured(state, asked or ()))
     if not edits:
         edits = _next_edits(session, canvas, habits)
     after = [thing for thing in apply(state, edits) if thing.shape is not None]
     return Plan(describe_edits(edits), describe(graph_of(after)))
+
+
+def _coloured(state: Sequence[Thing], edits: Sequence[Edit]) -> tuple[Edit, ...]:
+    """Edits in which everything that is to be drawn has the colour in which it will be: black where that is open."""
+    result = []
+    for edit in edits:
+        drawn = edit.new if edit.kind == "replace" else edit.thing
+        assert drawn is not None, edit
+        is_new = edit.kind in ("add", "replace") or (edit.kind == "redraw" and not any(map(drawn.matches, state)))
+        if is_new and drawn.color is None:
+            drawn = replace(drawn, color=PLAIN)
+            edit = replace(edit, new=drawn) if edit.kind == "replace" else replace(edit, thing=drawn)
+        result.append(edit)
+    return tuple(result)
 
 
 def _next_edits(session: ScriptedSession, canvas: Canvas, habits: Habits) -> Sequence[Edit]:
@@ -208,7 +223,7 @@ def _from_description(state: Sequence[Thing], des: str, rng: np.random.Generator
         return ()
     free = [cell for cell in range(9) if cell not in {thing.cell for thing in state}]
     cells = sorted(int(cell) for cell in rng.permutation(free)[: lacking.total])
-    names = [(node.shape, node.color or "black") for node in lacking.nodes for _ in range(node.count)]
+    names = [(node.shape, node.color or PLAIN) for node in lacking.nodes for _ in range(node.count)]
     return tuple(Edit("add", Thing(*name, cell)) for name, cell in zip(names, cells, strict=False))
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..envs.markup import Inspection, parse_plan
-from ..envs.scenes.changes import Edit, Fault, Thing, apply, compare, missing, plan_faults, repairs
+from ..envs.scenes.changes import Edit, Fault, Thing, apply, compare, filled, missing, plan_faults, repairs
 from ..envs.scenes.language import NOT_JUDGED, Report, describe_edits, describe_report
 from ..envs.stages import Stage
 from ..envs.transcript import Transcript
@@ -24,7 +24,7 @@ def inspect(session: ScriptedSession) -> Inspection:
     seen, before = things(canvas), things(session.canvas(_image_before(session.transcript, accepted[at])))
     edits = applicable(before, edits_of(parse_plan(str(accepted[at].content)).ins))
     held, goal = session.placeholders(), session.aimed(canvas)
-    wanted = apply(before, edits) if edits else seen
+    wanted = filled(apply(before, edits), seen) if edits else seen
     against = plan_faults(before, wanted, session.graph, held)
     if against:
         correction = _correction(seen, goal, held, against)

@@ -187,6 +187,33 @@ def test_redrawing_one_thing_leaves_a_blot_elsewhere_alone(thing):
     assert judged(paint(transcript, ScriptedPainter())).strict
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "add a blot at the top",  # nobody can draw one
+        "redraw a blot; redraw a pink moon",
+        "move the red circle at the left to the top; add the blot",
+        "add a heart at the top; add a heart",  # in no colour
+        "add the star; remove the red star",
+        "replace the red circle with a heart; change the heart to pink",
+        "swap the red circle at the left and the blue square at the right",
+    ],
+)
+@pytest.mark.parametrize("as_plan", [True, False])
+def test_whatever_others_ask_for_is_taken_up_or_left_and_the_prompt_is_fulfilled(words, as_plan):
+    transcript = Transcript(prompt=HOUSE, size=48)
+    plan, image = "<ins>add a red circle at the left</ins><des>a red circle</des>", Object("circle", "red", 8, 24, 6)
+    said: list[tuple[Stage, object]] = [(Stage.PLAN, plan), (Stage.SKETCH, render(Scene((image,), 48)))]
+    if as_plan:
+        said += [(Stage.INSPECT, "hm"), (Stage.PLAN, f"<ins>{words}</ins><des>nothing</des>")]
+    else:
+        said += [(Stage.INSPECT, f"hm<refine>{words}</refine>")]
+    for emission in said:
+        assert not transcript.record(emission, source="human")
+    for seed in range(3):
+        assert judged(paint(transcript.cut(len(said)), ScriptedPainter(TEACHING), seed)).strict
+
+
 @pytest.mark.parametrize("prompt", ["a dog on the moon", "seven stars", "", "<ins>add</ins>", "null", "🎨 ${x}"])
 def test_a_prompt_outside_the_language_is_drawn_and_not_judged(prompt):
     transcript = demonstrate(prompt, np.random.default_rng(9))
