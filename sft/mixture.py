@@ -9,7 +9,8 @@ table of images, whose latents are encoded once. Kinds:
     caption     image -> description                       (its understanding data)
     plan        prompt -> first plan                       (text only)
     talk        prompt -> all the words of the process     (text only)
-    trajectory  the painter's whole process with errors, inspections, refinements and detours
+    trajectory  the painter's whole process with errors, inspections and refinements
+    own         the same over the sketches of the model in training, see ``self_sampling``
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +98,7 @@ class Builder:
         return from_transcript(transcript, self.tokenizer, self.table)
 
     def talk(self, rng: np.random.Generator) -> Example:
-        """The words of a whole process without its images, mostly of compositions: what to add next, what is missing."""
+        """The words of a whole process without its images, mostly of compositions: what to add, what is missing."""
         task = sample_task(rng, tag="composition" if rng.random() < 0.8 else None)
         transcript = demonstrate(task, rng, self.size, Habits(per_step=HABITS.per_step))
         example = from_transcript(transcript, self.tokenizer, ImageTable())

@@ -27,8 +27,9 @@ from ..agents.bagel.sequence import Item, pack
 from ..agents.bagel.tokenizer import Tokenizer
 from .collator import Collator, Example, ImageTable, Words, from_transcript
 from .cost import num_flops, num_tokens
-from .mixture import Builder, encode_latents, read_examples, write_examples
+from .mixture import HABITS, Builder, encode_latents, read_examples, write_examples
 from .run_folder import RunFolder, stop_requests
+from .self_sampling import own_transcripts
 from .tokenizer import build_tokenizer
 
 PRESETS = {"tiny": BagelConfig.tiny, "nano": BagelConfig.nano}
@@ -157,7 +158,11 @@ def build(cfg: DictConfig, model: Bagel, tokenizer: Tokenizer) -> tuple[ImageTab
     table, examples = ImageTable(), {}
     builder = Builder(tokenizer, table, model.config.vae_transform[0])
     for kind, part in cfg.mixture.items():
-        examples[str(kind)] = builder.build(str(kind), part.num, cfg.seed)
+        if kind == "own":
+            own = own_transcripts(model, tokenizer, HABITS, part.num, cfg.seed)
+            examples["own"] = [from_transcript(transcript, tokenizer, table) for transcript in own]
+        else:
+            examples[str(kind)] = builder.build(str(kind), part.num, cfg.seed)
         print(f"{kind}: {part.num} examples, {len(table.images)} images in all", flush=True)
     encode_latents(model, table)
     write_examples(path, table, examples)

@@ -124,5 +124,5 @@ def test_a_mixture_of_texts_needs_no_images(builder, nano, tmp_path):
 
 
 def test_an_unknown_kind_is_refused(builder):
-    with pytest.raises(ValueError, match="draw, edit, fix, caption, plan, trajectory, got 'words'"):
+    with pytest.raises(ValueError, match="draw, edit, fix, caption, plan, talk, trajectory, got 'words'"):
         builder.build("words", 1, 0)
