@@ -76,6 +76,20 @@ class _Router:
         return x if self.order is None else _Rows.apply(x, self.inverse, self.order)
 
 
+def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x·r in the dtype of ``x``, and r = 1/sqrt(mean(x²) + ε) in float32."""
+    h = x.float()
+    width = h.shape[-1]
+    square = (h * h).view(-1, width)
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            squares = torch.mv(square, h.new_full((width,), 1 / width))
+    else:
+        squares = torch.mv(square, h.new_full((width,), 1 / width))
+    scale = torch.rsqrt(squares + eps).view(*h.shape[:-1], 1)
+    return (h * scale).to(x.dtype), scale
+
+
 class _RMSNorm(torch.autograd.Function):
     """``RMSNorm`` with its gradient in closed form: a fraction of the passes over memory, and of what is kept.
 
@@ -84,12 +98,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        h = x.float()
-        width = h.shape[-1]
-        with torch.autocast(x.device.type, enabled=False):
-            squares = torch.mv((h * h).view(-1, width), h.new_full((width,), 1 / width))
-        scale = torch.rsqrt(squares + eps).view(*h.shape[:-1], 1)
-        normed = (h * scale).to(x.dtype)
+        normed, scale = _normalise(x, eps)
         ctx.save_for_backward(normed, weight, scale)
         return normed * weight
 
@@ -114,7 +123,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension; shape and dtype of ``x`` stay."""
-        return _RMSNorm.apply(x.contiguous(), self.weight, self.eps)
+        if torch.is_grad_enabled():
+            return _RMSNorm.apply(x.contiguous(), self.weight, self.eps)
+        return _normalise(x.contiguous(), self.eps)[0] * self.weight  # the same numbers, without the bookkeeping
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
