@@ -132,8 +132,11 @@ class Collator:
             latent = self.table.latents[segment.row]
             if segment.loss:
                 weight = self._weight(segment)
+                # A first sketch without its plan would stand where drawing from the prompt at once stands, and
+                # teach that to leave out what the plan leaves for later: such a copy sees nothing instead.
+                without = 0 if last_text == 1 else last_text
                 for u in rng.random(self.copies):
-                    dropped = 0 if u < self.drop_all else last_text if u < self.drop_all + self.drop_last_text else None
+                    dropped = 0 if u < self.drop_all else without if u < self.drop_all + self.drop_last_text else None
                     items.append(NoisyImage(latent=latent, t=next(times), weight=weight, sees=dropped))
             if segment.context:
                 items.append(VaeImage(latent=latent))

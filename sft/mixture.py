@@ -90,8 +90,9 @@ class Builder:
         return Picture(self.table.add(render(scene)), loss=False, context=True), self.words(caption(scene), True)
 
     def plan(self, rng: np.random.Generator) -> Example:
-        """A prompt and the painter's first plan."""
-        task, painter = sample_task(rng), ScriptedPainter(Habits(per_step=HABITS.per_step))
+        """A prompt and the painter's first plan, mostly for relations and compositions, which are learnt last."""
+        tag = rng.choice(["position", "composition", None], p=[0.4, 0.3, 0.3])
+        task, painter = sample_task(rng, tag=tag), ScriptedPainter(Habits(per_step=HABITS.per_step))
         transcript = Transcript(prompt=task.prompt, size=self.size, meta=task.meta)
         session = painter.start(transcript, self.size, [int(rng.integers(2**62))])
         transcript.record(painter.act([session], [transcript.mask()])[0].emission)

@@ -147,11 +147,11 @@ def test_dropped_copies_see_what_comes_before_the_last_text_or_nothing(table, la
 
 
 def test_conditions_are_dropped_as_often_as_asked(table):
-    example = (Words((1,), False), Words((2,), False), Picture(0, loss=True, context=False))
+    example = (Words((1,), False), Words((2,), False), Words((3,), False), Picture(0, loss=True, context=False))
     collator = Collator(table=table, copies=2000, drop_last_text=0.3, drop_all=0.1)
     (items,) = collator([example], np.random.default_rng(0))
     sees = [item.sees for _, item in noisy(items)]
-    assert abs(sees.count(1) - 600) < 80 and abs(sees.count(0) - 200) < 60
+    assert abs(sees.count(2) - 600) < 80 and abs(sees.count(0) - 200) < 60
 
 
 def test_times_are_standard_normal_one_in_each_stratum(table):
@@ -186,3 +186,9 @@ def test_the_same_generator_gives_the_same_items(table):
         [(item.t, item.sees) for _, item in noisy(collator([example], np.random.default_rng(3))[0])] for _ in "ab"
     )
     assert first == second
+
+
+def test_a_first_sketch_is_never_drawn_from_the_prompt_alone(table):
+    example = (Words((1,), False), Words((2,), False), Picture(0, loss=True, context=False))
+    (items,) = Collator(table=table, copies=200, drop_last_text=0.9)([example], np.random.default_rng(0))
+    assert {item.sees for _, item in noisy(items)} == {0, None}
