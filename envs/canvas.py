@@ -22,6 +22,8 @@ from .stages import Emission, Grammar, Stage
 from .transcript import CRITIC, GIVEN, Ending, Entry, Transcript, checked_image
 
 OPTIONS = ("prompt", "meta", "canvas", "transcript")
+PAID = ("outcome", "illegal", "process")
+"""Terms of ``info["reward_terms"]`` that make up the reward: the end, the penalty, what the emission earned."""
 
 
 class _NoVerdict(np.float64):
@@ -55,9 +57,11 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
     image; ``stage``, the last accepted one, -1 before the first; ``left``, the emissions left.
 
     **Info**: ``action_mask`` int8 (5,), the legal stages; ``error``, why the emission was illegal, or "";
-    ``reward_terms``, always the same keys: "outcome", "illegal" and the reward's ``names``; NaN without a verdict.
+    ``reward_terms``, always the same keys: ``PAID`` and the reward's ``names``; NaN without a verdict.
 
-    **Reward**: the terms of this emission, plus the outcome at the end, minus ``penalty`` if it was illegal.
+    **Reward**: the sum of "process", what this emission earned (``Score.pay``), "outcome" at the end, and "illegal",
+    ``-penalty`` for an illegal emission. On ``Scenes-v0`` the outcome is in [0, 1] and the process, over a whole
+    episode, in [-1, 0]: faultless emissions earn 0, so drawing more rounds than needed gains nothing (``SceneReward``).
 
     **End**: ``terminated`` by an accepted STOP or when the budget, which is observed, is used up; never ``truncated``.
     An illegal emission changes nothing but the budget. The record is ``env.unwrapped.transcript``.
@@ -76,7 +80,7 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
         scoring: "step" judges after each emission; "deferred" pays 0 and leaves judging to the caller.
         render_mode: "rgb_array" (a contact sheet of constant size), "ansi", or ``None``.
 
-    Version history: v0, first release.
+    Version history: v0, first release; stages earn their shortfall, not their verdicts.
     """
 
     metadata = {"render_modes": ["rgb_array", "ansi"], "render_fps": 1}  # noqa: RUF012 - Gymnasium's own idiom
@@ -107,7 +111,7 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
         self.size, self.budget, self.max_chars, self.penalty = size, budget, max_chars, penalty
         self.grammar = Grammar(inspect_refined=inspect_refined, stop_after_image=stop_after_image)
         self.scoring, self.render_mode = scoring, render_mode
-        self.terms = ("outcome", "illegal", *reward_names(self.reward))
+        self.terms = (*PAID, *reward_names(self.reward))
         self.transcript = Transcript(prompt="", size=size)
         text, image = Prose(max_chars), spaces.Box(0, 255, (size, size, 3), np.uint8)
         self.action_space = Emissions((text, image, text, image, text))  # type: ignore[assignment]
@@ -168,18 +172,19 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
             The reward, and ``info["reward_terms"]``.
         """
         values: dict[str, float | None] = {}
-        reward = 0.0
+        paid: dict[str, float | None] = dict.fromkeys(PAID)
         if score is not None or self.scoring == "step":
-            reward = values["illegal"] = -self.penalty if transcript.emissions[-1].error else 0.0
+            paid["illegal"] = -self.penalty if transcript.emissions[-1].error else 0.0
         if score is not None:
             transcript.grade(score)
-            earned = dict(score.steps[-1]) if score.steps else {}
-            reward += sum(value for value in earned.values() if value is not None)
-            values |= earned
+            paid["process"] = score.earned(len(transcript.emissions) - 1)
+            values |= score.steps[-1] if score.steps else {}
             if transcript.ended:
-                values |= {**score.terms, "outcome": score.total}
-                reward += score.total or 0.0
+                values |= score.terms
+                paid["outcome"] = score.total
+        values |= paid
         terms = {name: values.get(name) for name in self.terms}
+        reward = sum(value for value in paid.values() if value is not None)
         return float(reward), {name: NO_VERDICT if value is None else float(value) for name, value in terms.items()}
 
     def interject(self, words: str, source: str = CRITIC) -> None:

@@ -4,6 +4,7 @@
 between them as arguments of these types.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -24,6 +25,15 @@ class Score:
     """Named terms of the outcome."""
     steps: Sequence[Mapping[str, float | None]] = ()
     """``steps[k]``: the named terms of emission ``k``; as long as the transcript's emissions."""
+    pay: Sequence[float] = ()
+    """``pay[k]``: what emission ``k`` earns, decided once and for all when it is the last; empty: its terms' sum."""
+
+    def earned(self, k: int) -> float:
+        """What emission ``k`` earns; a missing verdict earns nothing."""
+        if self.pay:
+            return self.pay[k]
+        terms = self.steps[k].values() if self.steps else ()
+        return sum(value for value in terms if value is not None and not math.isnan(value))
 
 
 @runtime_checkable

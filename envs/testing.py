@@ -213,6 +213,7 @@ class RewardConformance:
         assert len(scores) == len(transcripts) and list(reward([])) == []
         for transcript, score in zip(transcripts, scores, strict=True):
             assert isinstance(score, Score) and len(score.steps) == len(transcript.emissions)
+            assert len(score.pay) in (0, len(score.steps)) and all(math.isfinite(pay) for pay in score.pay)
             for terms in ({"total": score.total}, score.terms, *score.steps):
                 self.check_terms(terms)
 

@@ -241,7 +241,7 @@ class _Walk:
 
     def _refine(self, canvas: Any) -> float | None:
         before, self.seen = self.seen, self._look(canvas)
-        if self.order is None:
+        if self.order is None or self.order.idle:
             return None
         if self.order.faults:  # redrawn against a plan that was wrong: the prompt is what counts
             change = _fit(self.seen, self.graph) - _fit(before, self.graph)

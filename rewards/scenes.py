@@ -1,12 +1,13 @@
 """SceneReward: exact rewards on the mini-world, for the outcome and for every stage."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ..envs.protocols import Score
 from ..envs.transcript import Transcript
-from .review import Review, review
+from .review import NOT_JUDGED, Review, review
 
 OUTCOMES = ("soft", "strict", "official")
 
@@ -32,16 +33,26 @@ class SceneReward:
     * ``refine``: by how much the canvas now follows the plan better (the prompt, if the plan was wrong), in [-1, 1].
 
     ``None``, not judged: prompts outside the world's language, stages after a plan that is not in the
-    language or changes nothing (idling must not pay), and the outcome before the first image.
+    language or changes nothing, and the outcome before the first image.
+
+    What an emission earns (``Score.pay``) is its shortfall: ``process`` times (verdict - 1), a refinement ``process``
+    times its verdict, for it makes good what the sketch lost. So a faultless drawing earns 0 on its way however many
+    rounds it takes, no sequence of emissions earns more, and busywork (adding a placeholder, removing it, and so on)
+    is worth nothing. Stages that a meaningless or idle plan left without a verdict count as wrong.
     """
 
     names: ClassVar[tuple[str, ...]] = ("official", "strict", "soft", "plan", "sketch", "inspect", "refine")
     outcome: str = "soft"
     """Which term is the total; soft, because a group of drawings that all fail strictly would teach nothing."""
+    process: float = 1 / 32
+    """What an emission that is wholly wrong costs. The environment's budget is 32 emissions: a drawing that is wrong
+    from beginning to end loses 1, as much as the outcome can give."""
 
     def __post_init__(self) -> None:
         if self.outcome not in OUTCOMES:
             raise ValueError(f"Expected an outcome among {', '.join(OUTCOMES)}, got {self.outcome!r}.")
+        if not 0 <= self.process < math.inf:
+            raise ValueError(f"Expected a process weight of at least 0, got {self.process!r}.")
 
     def __call__(self, transcripts: Sequence[Transcript]) -> list[Score]:
         """One score for each transcript, in order; each image is looked at once, however often it is judged."""
@@ -53,4 +64,11 @@ class SceneReward:
         terms: dict[str, float | None] = {"official": None, "strict": None, "soft": None}
         if judged is not None:
             terms = {"official": float(judged.correct), "strict": float(judged.strict), "soft": float(judged.soft)}
-        return Score(total=terms[self.outcome], terms=terms, steps=seen.steps)
+        judged_at_all = seen.reasons != (NOT_JUDGED,)
+        pay = tuple(self.process * _shortfall(step) if judged_at_all else 0.0 for step in seen.steps)
+        return Score(total=terms[self.outcome], terms=terms, steps=seen.steps, pay=pay)
+
+
+def _shortfall(step: Mapping[str, float | None]) -> float:
+    """What an emission lacks to be right, in [-1, 0]; what a refinement makes good, in [-1, 1]."""
+    return sum((value or 0.0) - (name != "refine") for name, value in step.items())

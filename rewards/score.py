@@ -14,8 +14,8 @@ class Sum:
 
     The total is ``Σ weight · total``, and ``None`` as soon as one part that weighs has no verdict: an
     episode that was only half judged must not be compared with episodes that were judged in full, so the
-    learner masks it. Terms come as ``part/term``, totals as ``part``, unweighted; the terms of the emissions,
-    which the environment pays, are multiplied by the weight of their part.
+    learner masks it. Terms come as ``part/term``, totals as ``part``, unweighted; the terms of the emissions and
+    what they earn are multiplied by the weight of their part.
 
     Example:
         >>> from strokes.rewards import Grammar, SceneReward, Sum
@@ -55,6 +55,7 @@ class Sum:
         total: float | None = 0.0
         terms: dict[str, float | None] = {}
         steps: list[dict[str, float | None]] = [{} for _ in range(max(len(s.steps) for s in scores.values()))]
+        pay = [0.0] * len(steps)
         for part, score in scores.items():
             weight = self.weights.get(part, 1.0)
             value = _known(score.total)
@@ -62,11 +63,12 @@ class Sum:
                 total = None if total is None or value is None else total + weight * value
             terms[part] = value
             terms |= {f"{part}/{name}": _known(term) for name, term in score.terms.items()}
-            for step, given in zip(steps, score.steps, strict=False):
+            for k, given in enumerate(score.steps):
+                pay[k] += weight * score.earned(k)
                 for name, term in given.items():
                     known = _known(term)
-                    step[f"{part}/{name}"] = None if known is None else weight * known
-        return Score(total=total, terms=terms, steps=tuple(steps))
+                    steps[k][f"{part}/{name}"] = None if known is None else weight * known
+        return Score(total=total, terms=terms, steps=tuple(steps), pay=tuple(pay))
 
 
 def _known(value: float | None) -> float | None:

@@ -126,7 +126,7 @@ def test_each_emission_is_paid_and_the_outcome_at_the_end(script):
     reward = Counting()
     env = CanvasEnv(reward=reward)
     _, info = env.reset(seed=0)
-    keys = {"outcome", "illegal", "said", "unknown", "final"}
+    keys = {"outcome", "illegal", "process", "said", "unknown", "final"}
     assert set(info["reward_terms"]) == keys and all(math.isnan(v) for v in info["reward_terms"].values())
     results = play(env, [script[1], *script])
     assert [r[1] for r in results] == pytest.approx([0.9] + [1.0] * 7 + [11.0])
@@ -134,6 +134,7 @@ def test_each_emission_is_paid_and_the_outcome_at_the_end(script):
     assert all(isinstance(v, float) for r in results for v in r[4]["reward_terms"].values())
     last = results[-1][4]["reward_terms"]
     assert (last["outcome"], last["said"], last["final"]) == (10.0, 1.0, 5.0) and math.isnan(last["unknown"])
+    assert (last["process"], results[0][4]["reward_terms"]["illegal"]) == (1.0, -0.1)
     assert math.isnan(results[0][4]["reward_terms"]["outcome"])
     assert env.transcript.score == 10.0 and env.transcript.emissions[-1].terms["final"] == 5.0
 
@@ -144,6 +145,20 @@ def test_a_plain_function_is_a_reward(script):
     )
     env.reset(seed=0)
     assert [r[1] for r in play(env, script)] == [2.0] * 8 and env.transcript.score is None
+
+
+def test_what_a_score_says_an_emission_earns_is_paid_instead_of_its_terms(script):
+    def reward(transcripts):
+        return [
+            Score(total=None, steps=[{"process": 7.0}] * len(t.emissions), pay=[0.25] * len(t.emissions))
+            for t in transcripts
+        ]
+
+    env = CanvasEnv(reward=reward)
+    env.reset(seed=0)
+    results = play(env, script)
+    assert [r[1] for r in results] == [0.25] * 8 and results[0][4]["reward_terms"]["process"] == 0.25
+    assert env.transcript.emissions[0].terms == {"process": 7.0}
 
 
 def test_deferred_scoring_pays_nothing(script):

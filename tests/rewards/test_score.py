@@ -51,6 +51,14 @@ def test_terms_are_merged_under_names_of_their_own_and_steps_are_weighted():
     assert score.steps == ({"a/plan": 1.0, "b/plan": 0.25}, {"a/plan": None})
 
 
+def test_what_emissions_earn_is_weighted_and_summed():
+    a = Score(total=1.0, steps=({"plan": 1.0}, {"plan": 0.5}), pay=(0.0, -0.5))
+    b = Score(total=1.0, steps=({"x": 0.25, "y": math.nan}, {"x": None}))
+    assert [a.earned(1), b.earned(0), b.earned(1), Score(total=1.0).earned(5)] == [-0.5, 0.25, 0, 0]
+    (score,) = Sum(parts={"a": lambda _: [a], "b": lambda _: [b]}, weights={"a": 2})([EMPTY])
+    assert score.pay == (0.25, -1.0)
+
+
 def test_a_part_without_steps_says_nothing_about_them():
     (score,) = Sum(parts={"a": Fixed(1.0), "b": Fixed(1.0, steps=({"x": 1.0},))})([EMPTY])
     assert score.steps == ({"b/x": 1.0},)
