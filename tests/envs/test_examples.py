@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("name", ["envs.transcript", "envs.testing", "agents.human"])
+@pytest.mark.parametrize("name", ["agents.human", "agents.ledger", "envs.testing", "envs.transcript", "rewards.score"])
 def test_examples_in_docstrings_run(name):
     result = doctest.testmod(importlib.import_module(f"strokes.{name}"))
     assert result.attempted and not result.failed
