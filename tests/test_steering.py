@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from strokes.agents.human import Human
+from strokes.agents.load import load_policy
 from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs import CanvasEnv, Stage, append_transcript, load_transcripts
 from strokes.envs.testing import play
@@ -31,7 +32,21 @@ def human():
     return Human(answer, lambda line: None, pictures=False), True
 
 
-POLICIES = {"scripted": scripted, "human": human}
+def bagel_tiny():
+    """The shipped model; it draws well, not always."""
+    return load_policy(BAGEL_TINY, steps=12, guidance=3.0), False
+
+
+BAGEL_TINY = {
+    "name": "bagel-tiny",
+    "path": None,
+    "device": "cpu",
+    "dtype": "float32",
+    "temperature": 0.0,
+    "max_tokens": 96,
+    "sampling": {"timestep_shift": 1.0, "cfg_interval": [0.0, 1.0], "cfg_renorm_min": 1.0},
+}
+POLICIES = {"scripted": scripted, "human": human, "bagel-tiny": bagel_tiny}
 """Name to (policy, whether it fulfils the prompt from any stage). A further policy is one line."""
 
 
