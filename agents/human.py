@@ -126,7 +126,10 @@ class Human:
         for entry in transcript.emissions[session.num_shown or 0 :]:
             words = strip_escapes(entry.content) if isinstance(entry.content, str) else ""
             by = "" if entry.source == "policy" else f" by {strip_escapes(entry.source)}"
-            self.output_fn(f"{entry.stage.name}{by}  {words}".rstrip() + (f"  [{entry.error}]" if entry.error else ""))
+            self.output_fn(
+                f"{entry.stage.name}{by}  {words}".rstrip()
+                + (f"  [{strip_escapes(entry.error)}]" if entry.error else "")
+            )
             if self.pictures and not isinstance(entry.content, str):
                 self.output_fn(ansi_image(entry.content))
         session.num_shown = len(transcript.emissions)

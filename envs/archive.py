@@ -12,7 +12,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,13 @@ MAX_SIZE = 4096
 """Largest side of an image that is decoded: four times what BAGEL draws (1024), 50 MB of pixels."""
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_KEYS = ("prompt", "size", "id", "seed", "meta", "ended", "score")
-_ENTRY_KEYS = ("stage", "text", "image", "sha256", "source", "error", "loss", "terms")
+_TEXT, _WHOLE, _NUMBER = (str, "a text"), (int, "an integer"), ((int, float), "a number")
+_FLAG, _MAPPING, _ANY = (bool, "true or false"), (Mapping, "a mapping"), (object, "anything")
+_KEYS = dict(prompt=_TEXT, size=_WHOLE, id=_TEXT, seed=_WHOLE, meta=_MAPPING, ended=_TEXT, score=_NUMBER)
+_ENTRY_KEYS = dict(
+    stage=_TEXT, text=_TEXT, image=_ANY, sha256=_TEXT, source=_TEXT, error=_TEXT, loss=_FLAG, terms=_MAPPING
+)
+"""What the values of a record have to be; an image is what its reader takes."""
 
 
 def pixel_hash(image: np.ndarray) -> str:
@@ -96,13 +101,12 @@ def from_record(
         raise ValueError(f"Expected {where} of version {VERSION}, got {record.get('version')!r}; update strokes.")
     if missing := [key for key in ("prompt", "size", "emissions") if key not in record]:
         raise ValueError(f"Expected {where} to have {', '.join(map(repr, missing))}.")
-    size = record["size"]
-    if not isinstance(size, int) or not 0 < size <= MAX_SIZE:
-        raise ValueError(f"Expected {where} with a `size` of 1 to {MAX_SIZE} pixels, got {size!r}.")
-    if not isinstance(record["prompt"], str) or not isinstance(record["emissions"], list):
-        raise ValueError(f"Expected {where} with a text as `prompt` and a list as `emissions`.")
+    known, size = _known(record, _KEYS, where), record["size"]
+    if "prompt" not in known or "size" not in known or not 0 < size <= MAX_SIZE:
+        raise ValueError(f"Expected {where} with a prompt and a `size` of 1 to {MAX_SIZE} pixels, got {size!r}.")
+    if not isinstance(record["emissions"], Sequence):
+        raise ValueError(f"Expected {where} with a list as `emissions`, got {record['emissions']!r:.80}.")
     entries = [_entry(item, size, load_image, f"{where}, emission {k}") for k, item in enumerate(record["emissions"])]
-    known = {key: record[key] for key in _KEYS if record.get(key) is not None}
     if "ended" in known:
         known["ended"] = _member(Ending, known["ended"], where)
     extra = {key: value for key, value in record.items() if key not in (*_KEYS, "format", "version", "emissions")}
@@ -155,7 +159,7 @@ def read_transcripts(path: str | Path) -> Iterator[Transcript]:
             where = f"{path}:{number}"
             try:
                 record = json.loads(line) if line.strip() else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 warnings.warn(f"{where} is half-written and was skipped.", stacklevel=2)
                 continue
             if record is not None:
@@ -195,7 +199,7 @@ def _entry_record(id: str, k: int, entry: Entry) -> dict[str, Any]:
 def _entry(item: Any, size: int, load_image: Callable[[Any, int], np.ndarray], where: str) -> Entry:
     if not isinstance(item, Mapping) or "stage" not in item or ("text" in item) == ("image" in item):
         raise ValueError(f"Expected {where} to have a stage and either text or image, got {str(item)[:80]!r}.")
-    stage = _member(Stage, item["stage"], where)
+    given, stage = _known(item, _ENTRY_KEYS, where), _member(Stage, item["stage"], where)
     if stage.is_image != ("image" in item) or not isinstance(item.get("text", ""), str):
         raise ValueError(f"Expected {where} to have the content of a {stage.name}, got {str(item)[:80]!r}.")
     content = item["text"] if "text" in item else load_image(item["image"], size)
@@ -203,9 +207,21 @@ def _entry(item: Any, size: int, load_image: Callable[[Any, int], np.ndarray], w
         raise ValueError(
             f"Expected {where} to have pixels of sha256 {item.get('sha256')}, got {item['image']} changed."
         )
-    known = {key: item[key] for key in ("source", "error", "loss", "terms") if key in item}
+    known = {key: given[key] for key in ("source", "error", "loss", "terms") if key in given}
+    for name, value in known.get("terms", {}).items():
+        _known({name: value}, {name: _NUMBER}, f"{where}, terms")
     extra = {key: value for key, value in item.items() if key not in _ENTRY_KEYS}
     return Entry(stage=stage, content=content, **known, extra=extra)
+
+
+def _known(record: Mapping[str, Any], keys: Mapping[str, tuple[Any, str]], where: str) -> dict[str, Any]:
+    """The entries of ``keys`` that a record has and that are not null, their types verified."""
+    known = {key: record[key] for key in keys if record.get(key) is not None}
+    for key, value in known.items():
+        kind, name = keys[key]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind not in (bool, object)):
+            raise ValueError(f"Expected {where} with {name} as `{key}`, got {value!r:.80}.")
+    return known
 
 
 def _member(kind: Any, value: Any, where: str) -> Any:
@@ -257,11 +273,12 @@ def _ids(path: Path) -> set[str]:
 
 
 def _write_images(transcript: Transcript, folder: Path) -> None:
+    """Write the images; the folder is there even without any, for it says that the id is taken."""
+    target = folder / "images" / transcript.id
+    target.mkdir(parents=True, exist_ok=True)
     for k, entry in enumerate(transcript.emissions):
         if isinstance(entry.content, np.ndarray):
-            target = folder / "images" / transcript.id / f"{k}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(encode_png(entry.content))
+            (target / f"{k}.png").write_bytes(encode_png(entry.content))
 
 
 def _read_image(folder: Path, where: str, name: Any, size: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from .protocols import Reward, Score
 from .scenes.render import SIZE
 from .spaces import Emissions, Prose
 from .stages import Emission, Grammar, Stage
-from .transcript import CRITIC, GIVEN, Ending, Entry, Transcript, checked_image
+from .transcript import CRITIC, Ending, Entry, Transcript
 
 OPTIONS = ("prompt", "meta", "canvas", "transcript")
 PAID = ("outcome", "illegal", "process")
@@ -236,8 +236,7 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
             prompt, meta = drawn.prompt, {**drawn.meta, **meta}
         transcript = Transcript(prompt=checked_prompt(prompt, self.max_chars), size=self.size, seed=seed, meta=meta)
         if options.get("canvas") is not None:
-            canvas = checked_image(options["canvas"], self.size)
-            transcript.emissions.append(Entry(stage=Stage.SKETCH, content=canvas, source=GIVEN, loss=False))
+            transcript.give(options["canvas"])
         return transcript
 
     def _reopened(self, options: Mapping[str, Any]) -> Transcript:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from .archive import encode_png
 from .filmstrip import strip_escapes
-from .markup import parse_inspection, parse_plan
+from .markup import Inspection, Plan, parse_inspection, parse_plan
 from .stages import Stage
 from .transcript import CRITIC, Entry
 
@@ -91,27 +91,36 @@ def _badge(entry: Entry) -> str:
         return tag("span", "illegal", class_="badge bad")
     if entry.stage is not Stage.INSPECT or entry.outside:
         return ""
-    if parse_inspection(str(entry.content)).refine is None:
-        return tag("span", "stands", class_="badge good")
-    return tag("span", "to be mended", class_="badge ask")
+    try:
+        refine = parse_inspection(str(entry.content)).refine
+    except ValueError:  # in records made elsewhere
+        return ""
+    words, kind = ("stands", "good") if refine is None else ("to be mended", "ask")
+    return tag("span", words, class_=f"badge {kind}")
 
 
 def _words(entry: Entry, text: str) -> str:
-    if entry.error:
-        return tag("pre", escaped(text), dir="auto") if text else ""
-    if entry.outside:
+    if entry.outside and not entry.error:
         return tag("p", escaped(text), dir="auto")
-    if entry.stage is Stage.PLAN:
-        plan = parse_plan(text)
-        rows = (("to do", plan.ins), ("then the scene is", plan.des))
-        parts = (tag("div", tag("dt", name) + tag("dd", escaped(words), dir="auto")) for name, words in rows)
-        return tag("dl", "".join(parts), class_="says")
-    if entry.stage is Stage.INSPECT:
-        inspection = parse_inspection(text)
-        comment = tag("p", escaped(inspection.comment), dir="auto")
-        refine = inspection.refine
-        return comment if refine is None else comment + tag("p", escaped(refine), class_="refinement", dir="auto")
-    return ""
+    try:
+        if entry.stage is Stage.PLAN and not entry.error:
+            return _plan(parse_plan(text))
+        if entry.stage is Stage.INSPECT and not entry.error:
+            return _inspection(parse_inspection(text))
+    except ValueError:  # in records made elsewhere
+        pass
+    return tag("pre", escaped(text), dir="auto") if text else ""
+
+
+def _plan(plan: Plan) -> str:
+    rows = (("to do", plan.ins), ("then the scene is", plan.des))
+    parts = (tag("div", tag("dt", name) + tag("dd", escaped(words), dir="auto")) for name, words in rows)
+    return tag("dl", "".join(parts), class_="says")
+
+
+def _inspection(inspection: Inspection) -> str:
+    comment, refine = tag("p", escaped(inspection.comment), dir="auto"), inspection.refine
+    return comment if refine is None else comment + tag("p", escaped(refine), class_="refinement", dir="auto")
 
 
 def _terms(terms: Mapping[str, float | None]) -> str:

@@ -194,6 +194,11 @@ class Transcript:
             self.ended = Ending.STOP
         return error
 
+    def give(self, canvas: np.ndarray) -> None:
+        """Append a canvas that was there before the first emission."""
+        content = checked_image(canvas, self.size)
+        self.emissions.append(Entry(stage=Stage.SKETCH, content=content, source=GIVEN, loss=False))
+
     def interject(self, words: str, source: str = CRITIC) -> None:
         """Append words from outside: every tag and special token in them is made ordinary text."""
         self.emissions.append(Entry(stage=Stage.INSPECT, content=neutralise(words), source=source, loss=False))
@@ -226,12 +231,14 @@ class Transcript:
         Raises:
             ValueError: The new content is not legal there.
         """
-        result, stage = self.cut(k), self.emissions[k].stage if k < len(self.emissions) else None
-        if stage is None:
+        if not 0 <= k < len(self.emissions):
             raise ValueError(f"Expected k between 0 and {len(self.emissions) - 1}, got {k}.")
-        if self.emissions[k].source == CRITIC:
+        result, old = self.cut(k), self.emissions[k]
+        if old.source == CRITIC:
             result.interject(str(content))
-        elif error := result.record(Emission(stage, content), grammar=grammar, source=source):
+        elif old.source == GIVEN:
+            result.give(content)  # type: ignore[arg-type]
+        elif error := result.record(Emission(old.stage, content), grammar=grammar, source=source):
             raise ValueError(f"Emission {k} cannot be edited to that. {error}")
         return result
 

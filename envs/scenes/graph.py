@@ -154,8 +154,10 @@ class Graph:
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any]) -> "Graph":
-        """The graph of GenEval's metadata; ids are the indices of the include clauses."""
+        """The graph of GenEval's metadata; ids are the indices of the include clauses, targets of relations first."""
         clauses = meta["include"]
+        if late := [c for k, c in enumerate(clauses) if "position" in c and int(c["position"][1]) >= k]:
+            raise ValueError(f"Expected positions relative to an earlier clause, got {late[0]!r}.")
         nodes = tuple(Node(k, c["class"], c.get("color"), int(c["count"])) for k, c in enumerate(clauses))
         edges = tuple(
             Edge(k, c["position"][0], int(c["position"][1])) for k, c in enumerate(clauses) if "position" in c

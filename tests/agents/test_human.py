@@ -94,11 +94,16 @@ def test_what_others_said_is_shown_without_escapes():
     transcript.record((Stage.PLAN, "<ins>\x1b]0;x\x07draw</ins><des>b</des>"))
     transcript.record((Stage.STOP, ""))
     transcript.record((Stage.SKETCH, np.zeros((48, 48, 3), np.uint8)))
+    transcript.emissions[-1].error += "\x1b]0;from a file\x07"
     transcript.interject("higher")
     with pytest.raises(EOFError):
         human.act([session], [transcript.mask()])
     assert "PROMPT  ab" in console.text and "PLAN  <ins>draw</ins>" in console.text
-    assert "[Expected SKETCH after PLAN, got STOP.]" in console.text and "INSPECT by critic  higher" in console.text
+    assert (
+        "got STOP.]" in console.text
+        and "from a file" not in console.text
+        and "INSPECT by critic  higher" in console.text
+    )
     assert "▀" in console.text and console.text.count("PROMPT") == 1
 
 

@@ -135,6 +135,16 @@ def test_pixel_bombs_are_refused_before_they_are_decoded(saved, transcript):
         (lambda r: r.pop("prompt"), "to have 'prompt'"),
         (lambda r: r.update(prompt=3), "text as `prompt`"),
         (lambda r: r.update(ended="later"), "one of stop, budget"),
+        (lambda r: r.update(seed="<b>3</b>"), "an integer as `seed`"),
+        (lambda r: r.update(size=True), "an integer as `size`"),
+        (lambda r: r.update(size=None), "a `size` of 1 to 4096"),
+        (lambda r: r.update(meta=[1]), "a mapping as `meta`"),
+        (lambda r: r.update(score="high"), "a number as `score`"),
+        (lambda r: r.update(id=["x"]), "a text as `id`"),
+        (lambda r: r.update(emissions=7), "a list as `emissions`"),
+        (lambda r: r["emissions"][0].update(source={}), "emission 0 with a text as `source`"),
+        (lambda r: r["emissions"][0].update(loss=1), "true or false as `loss`"),
+        (lambda r: r["emissions"][0].update(terms={"plan": "1"}), "terms with a number as `plan`"),
         (lambda r: r["emissions"][0].update(stage="draw"), "one of plan, sketch"),
         (lambda r: r["emissions"][0].pop("text"), "either text or image"),
         (lambda r: r["emissions"][0].update(stage="sketch"), "content of a SKETCH"),
@@ -159,6 +169,22 @@ def test_lone_surrogates_and_line_separators_survive(tmp_path):
     odd = Transcript(prompt="a\udcff b\u2028c\nd\x85", size=16)
     append_transcript(odd, tmp_path / "t.jsonl")
     assert load_transcripts(tmp_path / "t.jsonl") == [odd]
+
+
+def test_a_line_nested_without_end_is_skipped_like_a_torn_one(saved, transcript):
+    with open(saved, "a") as file:
+        file.write("[" * 200_000 + "\n")
+    with pytest.warns(UserWarning, match=r"jsonl:2"):
+        assert load_transcripts(saved) == [transcript]
+
+
+def test_drawings_without_an_image_have_ids_of_their_own_too(tmp_path):
+    path, words = tmp_path / "t.jsonl", Transcript(prompt="x", size=16)
+    first = append_transcript(words.cut(0), path)
+    assert append_transcript(words.cut(0), path) != first
+    words.id = first
+    with pytest.raises(ValueError, match="id that is new"):
+        append_transcript(words, path)
 
 
 def test_saving_anew_replaces_the_file_in_one_move(transcript, saved):

@@ -201,7 +201,11 @@ def test_a_given_canvas_is_where_the_drawing_begins(script, tmp_path):
     assert np.array_equal(obs["canvas"], script[1].content) and obs["stage"] == -1 and obs["left"] == env.budget
     assert info["action_mask"].tolist() == [1, 0, 0, 0, 0] and env.transcript.images == []
     append_transcript(env.transcript, tmp_path / "t.jsonl")
-    assert load_transcripts(tmp_path / "t.jsonl")[0].emissions[0].source == "given"
+    (loaded,) = load_transcripts(tmp_path / "t.jsonl")
+    assert loaded.emissions[0].source == "given"
+    other = loaded.edit(0, script[3].content)
+    assert env.reset(options={"transcript": other})[0]["stage"] == -1
+    assert np.array_equal(env.transcript.canvas, script[3].content) and other.emissions[0].source == "given"
 
 
 def test_a_saved_transcript_is_cut_and_continued(transcript, script, tmp_path):

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from strokes.envs import Emission, Stage, Transcript, ansi, contact_sheet, strip_escapes
+from strokes.envs import Emission, Entry, Stage, Transcript, ansi, contact_sheet, strip_escapes
 from strokes.envs.filmstrip import ansi_image
 from strokes.envs.protocols import Cost
 from strokes.envs.report import render_report, write_report
@@ -82,6 +82,16 @@ def test_everything_written_by_others_is_escaped():
     assert "script" not in parsed.tags and all(name != "onerror" for name, _ in parsed.attributes)
     assert "$style ${body} &amp;" in parsed.text and "<script>alert(1)" in parsed.text
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", page)
+
+
+def test_malformed_words_in_a_record_made_elsewhere_are_shown_as_they_are():
+    transcript = Transcript(prompt="x", size=16)
+    transcript.emissions = [
+        Entry(stage=Stage.PLAN, content="no <tags>"),
+        Entry(stage=Stage.INSPECT, content="a<refine>b"),
+    ]
+    page = Page(render_report([transcript]))
+    assert "no <tags>" in page.text and "a<refine>b" in page.text and page.tags.count("pre") == 2
 
 
 def test_best_and_worst_come_first_and_unjudged_last(transcript):

@@ -145,6 +145,7 @@ def test_metadata_goes_before_the_prompt():
         {"include": [{}]},
         {"include": 3},
         {"include": [{"class": "star", "count": 1, "position": ["on", 9]}]},
+        {"include": [{"class": "star", "count": 1, "position": ["left of", 1]}, {"class": "moon", "count": 1}]},
     ):
         assert judge(told(BOTH, draw(STAR), **broken)).total is None
 
