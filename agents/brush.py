@@ -164,8 +164,7 @@ def spoil(
     pool = fresh if fresh and rng.random() < 0.6 else whole
     k = pool[int(rng.integers(len(pool)))] if pool else 0
     if kind == "extra":
-        item = _stray(canvas, rng, size)
-        return _finish((*canvas, mark(item, size)), size)
+        return _finish((*canvas, mark(_stray(canvas, rng, size), size)), size)
     item = canvas[k].item
     assert item is not None
     rest = (*canvas[:k], *canvas[k + 1 :])

@@ -35,7 +35,9 @@ from ..envs.stages import Stage
 from ..envs.transcript import Entry, Transcript
 
 NOT_JUDGED = "not judged"
-_parse, _parse_edits, _supported = (functools.lru_cache(4096)(read) for read in (parse, parse_edits, supported))
+_parse = functools.lru_cache(4096)(parse)
+_parse_edits = functools.lru_cache(4096)(parse_edits)
+_supported = functools.lru_cache(4096)(supported)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,7 +91,7 @@ class Builder:
 
     def plan(self, rng: np.random.Generator) -> Example:
         """A prompt and the painter's first plan, mostly for relations and compositions, which are learnt last."""
-        tag = rng.choice(["position", "composition", None], p=[0.4, 0.3, 0.3])
+        tag = str(rng.choice(["position", "composition", ""], p=[0.4, 0.3, 0.3])) or None
         task, painter = sample_task(rng, tag=tag), ScriptedPainter(Habits(per_step=HABITS.per_step))
         transcript = Transcript(prompt=task.prompt, size=self.size, meta=task.meta)
         session = painter.start(transcript, self.size, [int(rng.integers(2**62))])

@@ -278,7 +278,9 @@ def sample_images(
         x = flow.step(x, v, t, t_next)
         nfe += denoiser.num_branches
         states.append(x)
-    paths = [()] * len(grids) if not is_recorded else _paths([state.cpu() for state in states], times.tolist(), grids)
+    paths: list[tuple[Transition, ...]] = [()] * len(grids)
+    if is_recorded:
+        paths = _paths([state.cpu() for state in states], times.tolist(), grids)
     return Sampled([row[: h * w] for row, (h, w) in zip(x, grids, strict=True)], nfe, paths)
 
 

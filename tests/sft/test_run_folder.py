@@ -50,7 +50,15 @@ def test_the_log_goes_back_to_the_state(tmp_path):
     assert folder.metrics == {"step": 2}
 
 
-def test_one_signal_asks_and_a_second_one_acts():
+@pytest.fixture
+def interruptible():
+    """Ctrl-C as at a terminal: what runs in the background inherits that it is ignored."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+def test_one_signal_asks_and_a_second_one_acts(interruptible):
     before = signal.getsignal(signal.SIGINT)
     with stop_requests() as stop:
         assert not stop.is_set()
