@@ -68,13 +68,13 @@ def command(config: Any, folder: Path) -> bool:
     """Draw as ``config`` says and write everything into ``folder``; whether every drawing has an image."""
     settings = settings_from(config, Settings, "draw")
     is_human = settings.policy["name"] == "human"  # who is asked questions wants no spinner over them
-    view = Lines(sys.stdout, settings.num_samples) if is_human else make_view(sys.stdout, settings.num_samples)
-    started = time.perf_counter()
+    view = make_view(sys.stdout, settings.num_samples, is_plain=is_human)
+    started, envs = time.perf_counter(), canvases(settings)  # what cannot be drawn is refused before a model is loaded
     with view.waiting("Loading the policy"):
         policy = load_policy(
             settings.policy, steps=settings.steps, guidance=settings.guidance, score_fn=make_reward(REWARD)
         )
-    transcripts, costs = draw(policy, settings, view)
+    transcripts, costs = draw(policy, envs, settings.seed, view)
     best = best_of(transcripts)
     save_transcripts(transcripts, folder / "transcript.jsonl")
     if best is not None:
@@ -82,28 +82,41 @@ def command(config: Any, folder: Path) -> bool:
     write_report(transcripts, folder / "report.html", policy=str(settings.policy["name"]), costs=costs)
     seconds = time.perf_counter() - started
     metrics = summary(settings, transcripts, costs, best, seconds)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(metrics, indent=2, ensure_ascii=False, allow_nan=False)
+    (folder / "metrics.json").write_text(text + "\n", encoding="utf-8")
     return _conclude(view, folder, transcripts, best)
 
 
-def draw(policy: Policy, settings: Settings, view: Lines) -> tuple[list[Transcript], list[Cost]]:
+def canvases(settings: Settings) -> list[CanvasEnv]:
+    """One canvas per drawing, begun; ``ValueError`` for a prompt or a size that no canvas takes."""
+    envs = [CanvasEnv([settings.prompt], REWARD, size=settings.size) for _ in range(settings.num_samples)]
+    for env in envs:
+        env.reset(seed=settings.seed, options={"prompt": settings.prompt})
+    return envs
+
+
+def draw(policy: Policy, envs: Sequence[CanvasEnv], seed: int, view: Lines) -> tuple[list[Transcript], list[Cost]]:
     """All drawings, advanced together.
+
+    Args:
+        policy: Draws.
+        envs: Canvases that are begun.
+        seed: Decides all noise, together with the number of the drawing.
+        view: Shows every emission as it comes.
 
     Returns:
         One judged transcript and the cost of each drawing.
     """
-    envs = [CanvasEnv([settings.prompt], REWARD, size=settings.size) for _ in range(settings.num_samples)]
-    infos = [env.reset(seed=settings.seed, options={"prompt": settings.prompt})[1] for env in envs]
     costs = [Cost()] * len(envs)
-    seeds = [(settings.seed, 0, 0, member) for member in range(len(envs))]  # as in a rollout: step 0, prompt 0
+    seeds = [(seed, 0, 0, member) for member in range(len(envs))]  # as in a rollout: step 0, prompt 0
     sessions = [policy.start(env.transcript, env.size, seed) for env, seed in zip(envs, seeds, strict=True)]
     try:
         while open_ := [k for k, env in enumerate(envs) if env.transcript.ended is None]:
-            masks = [infos[k]["action_mask"] for k in open_]
+            masks = [envs[k].transcript.mask(envs[k].grammar) for k in open_]
             with view.waiting("Drawing"):
                 replies = policy.act([sessions[k] for k in open_], masks)
             for k, reply in zip(open_, replies, strict=True):
-                infos[k] = envs[k].step(reply.emission)[-1]
+                envs[k].step(reply.emission)
                 costs[k] += reply.cost
                 entry = envs[k].transcript.emissions[-1]
                 entry.source = reply.source

@@ -7,6 +7,7 @@ sequences and control characters in what a model wrote never reach the terminal.
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from typing import TextIO
 
 from ..envs.filmstrip import ansi_image, strip_escapes
@@ -73,9 +74,17 @@ class Terminal(Lines):
             self.console.print(Text(textwrap.indent(words, "  ")))
 
 
-def make_view(stream: TextIO, num_samples: int = 1) -> Lines:
-    """The view that fits ``stream``."""
-    if stream.isatty():
+def make_view(stream: TextIO, num_samples: int = 1, *, is_plain: bool = False) -> Lines:
+    """The view that fits ``stream``; characters that its encoding lacks become question marks.
+
+    Args:
+        stream: Where it shows.
+        num_samples: Drawings that are shown together.
+        is_plain: Lines even on a terminal.
+    """
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    if stream.isatty() and not is_plain:
         try:
             return Terminal(stream, num_samples)
         except ImportError:

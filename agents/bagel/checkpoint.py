@@ -35,7 +35,7 @@ def read_config(path: str | Path) -> BagelConfig:
     the latent position table is read off the table itself, for released configurations misstate it.
 
     Raises:
-        ValueError: A file is missing or is not JSON.
+        ValueError: A file is missing, is not JSON, or configures no model.
     """
     path = Path(path)
     values = _read_json(path / "config.json") if (path / "config.json").exists() else {}
@@ -46,7 +46,10 @@ def read_config(path: str | Path) -> BagelConfig:
         keys = set(file.keys())
         if _TABLE in keys and isqrt(rows := file.get_slice(_TABLE).get_shape()[0]) ** 2 == rows:
             values["max_latent_size"] = isqrt(rows)
-    config = BagelConfig(**values)
+    try:
+        config = BagelConfig(**values)
+    except (TypeError, AttributeError, ZeroDivisionError) as error:  # values of the wrong type, or 0
+        raise ValueError(f"Expected the JSON files in {path} to configure a BAGEL, got: {error}.") from error
     if _HEAD in keys and config.llm_config.tie_word_embeddings:  # some exporters write a head beside the flag
         config.llm_config = replace(config.llm_config, tie_word_embeddings=False)
         config.tie_word_embeddings = False
@@ -159,14 +162,17 @@ def _write(path: Path, tensors: Mapping[str, Tensor], dtype: torch.dtype | None)
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"Expected {path.name} in {path.parent}, got no such file; complete the checkpoint.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"Expected JSON, got {path} ({error}); fetch it again.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"Expected a JSON object in {path}, got {values!r:.80}.")
+    return values
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    partial.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial, path)

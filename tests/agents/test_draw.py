@@ -102,6 +102,12 @@ def test_a_prompt_survives_a_real_shell(tmp_path):
     assert load_transcripts(tmp_path / "run" / "transcript.jsonl")[0].prompt == prompt
 
 
+@pytest.mark.parametrize("arguments", [["a" * 5000], ["a star", "size=50"]])
+def test_what_no_canvas_takes_is_refused_before_a_model_is_loaded(strokes_draw, monkeypatch, arguments):
+    monkeypatch.setattr(draw, "load_policy", lambda *args, **kwargs: pytest.fail("loaded"))
+    assert strokes_draw(*arguments, "out=run") == 1
+
+
 def test_a_policy_that_draws_nothing_fails(strokes_draw, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(draw, "load_policy", lambda *args, **kwargs: Mute())
     assert strokes_draw("a red circle", "out=run") == 1

@@ -50,6 +50,13 @@ def test_without_rich_a_terminal_gets_plain_lines(monkeypatch):
     assert type(make_view(Tty())) is Lines
 
 
+def test_a_stream_without_the_characters_of_a_prompt_shows_question_marks():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    make_view(stream).emission(0, Entry(stage=Stage.INSPECT, content="étoile 星"))
+    stream.flush()
+    assert stream.buffer.getvalue() == b"inspect: ?toile ?\n"
+
+
 @pytest.mark.parametrize("entry", [PLAN, IMAGE, ILLEGAL])
 def test_a_view_never_fails_on_an_entry(entry):
     for view in (Lines(io.StringIO()), Terminal(Tty())):

@@ -127,6 +127,21 @@ def test_a_broken_json_file_is_named(folder):
 
 
 @pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", r"JSON object in .*llm_config.json, got \[1\]"),
+        ('{"hidden_size": "64"}', "to configure a BAGEL"),
+        ('{"num_attention_heads": 0}', "to configure a BAGEL"),
+        ('{"num_attention_heads": 7}', "Expected hidden_size divisible"),
+    ],
+)
+def test_json_that_configures_no_model_is_refused(folder, text, message):
+    (folder / "llm_config.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load(folder)
+
+
+@pytest.mark.parametrize(
     ("name", "key", "change", "message"),
     [
         ("ema.safetensors", "vae2llm.weight", torch.zeros(3, 4), r"expected \(64, 64\), got \(3, 4\)"),
