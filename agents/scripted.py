@@ -43,6 +43,18 @@ class Habits:
     max_images: int = 5
     """Sketches aimed at, errors not counted; the paper caps its trajectories at five states."""
 
+    def __post_init__(self) -> None:
+        for name in ("error_rate", "detour_rate", "plan_error_rate"):
+            rate = getattr(self, name)
+            if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                raise ValueError(f"Expected {name} in [0, 1], got {rate!r}.")
+        low, high = self.per_step
+        if not 1 <= low <= high or self.max_images < 1:
+            raise ValueError(
+                f"Expected per_step of at least 1, fewest first, and max_images of at least 1, got {self.per_step!r} "
+                f"and {self.max_images!r}."
+            )
+
 
 TEACHING = Habits(error_rate=0.25, detour_rate=0.25, plan_error_rate=0.1)
 """Habits for demonstrations. Measured on compositions: 2.7 sketches without detours, 3.3 with them, 3.5 with wrong

@@ -288,3 +288,11 @@ def test_a_foreign_session_and_an_empty_mask_are_refused():
         painter.act([RandomLegal().start(transcript, 48, (0,))], [transcript.mask()])
     with pytest.raises(ValueError, match="mask"):
         painter.act([painter.start(transcript, 48, (0,))], [np.zeros(5, np.int8)])
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"error_rate": 7}, {"detour_rate": "high"}, {"plan_error_rate": float("nan")}, {"per_step": (2, 1)}]
+)
+def test_impossible_habits_are_refused(wrong):
+    with pytest.raises(ValueError, match="Expected"):
+        Habits(**wrong)
