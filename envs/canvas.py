@@ -231,6 +231,8 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
 
     def _fresh(self, options: Mapping[str, Any], seed: int | None) -> Transcript:
         prompt, meta = options.get("prompt"), options.get("meta") or {}
+        if not isinstance(meta, Mapping):
+            raise ValueError(f"Expected `meta` to be a mapping, got {meta!r:.80}.")
         if prompt is None:
             drawn = self.prompts.sample(self.np_random)
             prompt, meta = drawn.prompt, {**drawn.meta, **meta}
@@ -243,6 +245,8 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
         given = options["transcript"]
         if len(options) > 1:
             raise ValueError(f"Expected 'transcript' alone, got {', '.join(map(repr, sorted(options)))}.")
+        if not isinstance(given, Transcript):
+            raise ValueError(f"Expected a Transcript (see load_transcripts), got {type(given).__name__}.")
         if given.size != self.size:
             raise ValueError(
                 f"Expected a transcript of size {self.size}, got {given.size}; make the env with that size."

@@ -20,7 +20,6 @@ import numpy as np
 from .graph import RELATIONS, TAGS, Edge, Graph, Node
 from .language import describe
 from .layout import feasible
-from .places import relative_position
 from .render import COLORS, SHAPES
 from .verdicts import THRESHOLD, Seen, Verdict, verdict
 
@@ -212,6 +211,6 @@ def _check_split(split: str) -> None:
 
 
 __all__ = [
-    "TAGS", "THRESHOLD", "Seen", "Task", "Verdict", "enumerate_graphs", "heldout", "relative_position",
+    "TAGS", "THRESHOLD", "Seen", "Task", "Verdict", "enumerate_graphs", "heldout",
     "sample_graph", "sample_task", "split_of", "task_of", "verdict",
 ]  # fmt: skip

@@ -178,6 +178,8 @@ def test_deferred_scoring_pays_nothing(script):
         ({"prompt": 3}, "what to draw"),
         ({"prompt": "x" * 4097}, "at most 4096 characters, got 4097"),
         ({"promt": "x"}, "options among prompt"),
+        ({"prompt": "x", "meta": ["include"]}, "a mapping"),
+        ({"transcript": "run/transcript.jsonl"}, "a Transcript"),
         ({"prompt": "x", "canvas": np.zeros((8, 8, 3), np.uint8)}, "shape"),
     ],
 )
