@@ -206,12 +206,15 @@ class Transcript:
     def grade(self, score: "Score") -> None:
         """Write a reward's verdict into the record: terms beside each emission, the total as ``score``.
 
-        Terms of the outcome go to the last emission, where they win over a step's term of the same name.
+        Terms of the outcome go to the last emission, where they win over a step's term of the same name. Where
+        the reward says what emissions earn, that is the term "earned".
         """
         if len(score.steps) not in (0, len(self.emissions)):
             raise ValueError(f"Expected terms for {len(self.emissions)} emissions, got {len(score.steps)}.")
         for entry, terms in zip(self.emissions, score.steps, strict=False):
             entry.terms = dict(terms)
+        for entry, pay in zip(self.emissions, score.pay, strict=False):
+            entry.terms = {**entry.terms, "earned": pay}
         if self.emissions and score.terms:
             self.emissions[-1].terms = {**self.emissions[-1].terms, **score.terms}
         self.score = score.total

@@ -64,8 +64,8 @@ class SceneReward:
         terms: dict[str, float | None] = {"official": None, "strict": None, "soft": None}
         if judged is not None:
             terms = {"official": float(judged.correct), "strict": float(judged.strict), "soft": float(judged.soft)}
-        judged_at_all = seen.reasons != (NOT_JUDGED,)
-        pay = tuple(self.process * _shortfall(step) if judged_at_all else 0.0 for step in seen.steps)
+        is_judged = seen.reasons != (NOT_JUDGED,)
+        pay = tuple(self.process * _shortfall(step) for step in seen.steps) if is_judged else ()
         return Score(total=terms[self.outcome], terms=terms, steps=seen.steps, pay=pay)
 
 

@@ -158,7 +158,7 @@ def test_what_a_score_says_an_emission_earns_is_paid_instead_of_its_terms(script
     env.reset(seed=0)
     results = play(env, script)
     assert [r[1] for r in results] == [0.25] * 8 and results[0][4]["reward_terms"]["process"] == 0.25
-    assert env.transcript.emissions[0].terms == {"process": 7.0}
+    assert env.transcript.emissions[0].terms == {"process": 7.0, "earned": 0.25}
 
 
 def test_deferred_scoring_pays_nothing(script):

@@ -6,7 +6,7 @@ import pytest
 
 from strokes.agents.random_legal import RandomLegal
 from strokes.agents.scripted import TEACHING, ScriptedPainter
-from strokes.envs import Emission, Stage
+from strokes.envs import Emission, Stage, Transcript
 from strokes.envs.scenes.render import Object, Scene, render
 from strokes.rewards import SceneReward
 
@@ -55,6 +55,15 @@ def test_emissions_earn_their_shortfall_and_a_repair_makes_good_what_the_sketch_
     assert drawn(BOTH, canvas(CIRCLE), DONE, prompt="a harbour at dusk") == ([0, 0, 0], 0)
     with pytest.raises(ValueError, match="process"):
         SceneReward(process=-1)
+
+
+def test_what_an_emission_earned_stands_beside_its_terms_in_the_record():
+    transcript = Transcript(prompt=PROMPT, size=48)
+    transcript.record(Emission(Stage.PLAN, BOTH))
+    transcript.record(Emission(Stage.SKETCH, canvas(CIRCLE, GREEN)))
+    transcript.grade(SceneReward()([transcript])[0])
+    assert transcript.emissions[0].terms == {"plan": 1, "earned": 0}
+    assert transcript.emissions[1].terms["earned"] == -0.5 / 32
 
 
 def test_what_a_meaningless_plan_leaves_without_a_verdict_is_no_way_out():
