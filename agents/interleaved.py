@@ -57,7 +57,7 @@ class Interleaved:
         sampling: Of images; defaults to BAGEL's recommendation for text-to-image.
         temperature: Of texts and switches; 0 is greedy, as in BAGEL's inferencer. Learning samples at 1.
         max_tokens: Most tokens of a text, ``<|im_end|>`` included; 384 is the largest number per stage in
-            published recipes of interleaved learning (R3).
+            published recipes of interleaved learning.
         is_recorded: Whether replies carry flow paths and the latents with which images re-enter.
         """
         self.model, self.tokenizer = model, tokenizer
