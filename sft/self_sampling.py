@@ -15,6 +15,7 @@ from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.human import Relay
 from ..agents.interleaved import TINY, Interleaved
+from ..agents.rollout import Rules, play
 from ..agents.scripted import Habits, ScriptedPainter
 from ..envs.protocols import Policy
 from ..envs.scenes.tasks import sample_task
@@ -46,12 +47,7 @@ def self_sampled(sketcher: Policy, habits: Habits, seed: int, size: int, start: 
         for k in range(first, first + BATCH):
             task = sample_task(np.random.default_rng([seed, 11, k]))
             transcripts.append(Transcript(prompt=task.prompt, size=size, meta=task.meta))
-        sessions = [policy.start(t, size, (seed, first + k)) for k, t in enumerate(transcripts)]
-        while running := [k for k, t in enumerate(transcripts) if t.ended is None and len(t.emissions) < BUDGET]:
-            masks = [transcripts[k].mask() for k in running]
-            for k, reply in zip(running, policy.act([sessions[k] for k in running], masks), strict=True):
-                transcripts[k].record(reply.emission)
-        policy.close(sessions)
+        play(policy, transcripts, [(seed, first + k) for k in range(BATCH)], Rules(size=size, budget=BUDGET))
         for transcript in transcripts:
             for entry in transcript.emissions:
                 entry.loss = entry.stage is not Stage.SKETCH

@@ -7,18 +7,20 @@ so that every norm below is taken per image. Images of different sizes share a b
 zeros leave all norms and results unchanged.
 """
 
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
+
+Time = TypeVar("Time", float, Tensor)
 
 Renorm = Literal["global", "channel", "text_channel", "pack"]
 """Norm that a guided velocity may not exceed: of the image, of each token, of each token before image
 guidance, or of the whole batch (what the official code calls "global"; batch 1 is the same as ours)."""
 
 
-def shift_time(u: Tensor, shift: float) -> Tensor:
-    """Times moved towards noise: ``shift * u / (1 + (shift - 1) * u)``, 1.0 leaves them as they are."""
+def shift_time(u: Time, shift: float) -> Time:
+    """Times, one or many, moved towards noise: ``shift * u / (1 + (shift - 1) * u)``, 1.0 leaves them as they are."""
     return shift * u / (1 + (shift - 1) * u)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from .config import BagelConfig
+from .flow import shift_time
 from .items import Dropped, Item, LatentItem, NoisyImage, StateImage, Text, VaeImage, VitImage
 from .tokenizer import TokenIds
 
@@ -115,8 +116,7 @@ class Plan:
             if self.rng is None:
                 raise ValueError("Expected rng, to draw the timestep of a NoisyImage without t, got None.")
             raw = self.rng.standard_normal()
-        t, shift = 1.0 / (1.0 + np.exp(-raw)), self.config.timestep_shift
-        return float(shift * t / (1.0 + (shift - 1.0) * t))
+        return shift_time(float(1.0 / (1.0 + np.exp(-raw))), self.config.timestep_shift)
 
 
 def latent_grid(item: LatentItem, config: BagelConfig) -> tuple[int, int]:
