@@ -63,6 +63,8 @@ class Transition(NamedTuple):
     """Time after the step."""
     eta: float
     """Noise level of the step; 0 is the deterministic ODE."""
+    logp: float = 0.0
+    """Log-density of ``x_next`` when it was drawn, in nats, summed over all dimensions; 0 where nothing was drawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,8 @@ so that every norm below is taken per image. Images of different sizes share a b
 zeros leave all norms and results unchanged.
 """
 
-from typing import Literal, TypeVar, get_args
+import math
+from typing import Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -88,3 +89,68 @@ def _shrink(v: Tensor, guided: Tensor, dims: int | tuple[int, int] | None, renor
 def step(x: Tensor, v: Tensor, t: float, t_next: float) -> Tensor:
     """State at ``t_next`` after one Euler step of the ODE from ``x`` at ``t``: ``x - (t - t_next) * v``."""
     return x - (t - t_next) * v
+
+
+Kernel = Literal["sde", "cps", "dance"]
+"""Which stochastic step replaces an Euler step of the ODE: Flow-GRPO's SDE (arXiv 2505.05470), Coefficients-Preserving
+Sampling (arXiv 2509.05952), or DanceGRPO's SDE of constant noise (arXiv 2505.07818)."""
+
+
+class Moments(NamedTuple):
+    """The Gaussian from which a stochastic step draws the next state."""
+
+    mean: Tensor
+    """float32, like the state."""
+    std: float
+    """Of every dimension; the whole noise scale of the step, the root of its length included."""
+
+
+def moments(x: Tensor, v: Tensor, t: float, t_next: float, eta: float, kernel: Kernel = "sde") -> Moments:
+    """Mean and standard deviation of the state at ``t_next``; the one implementation, for sampling and for replay.
+
+    With D = t - t_next > 0, the clean estimate x0 = x - t v and the noise estimate x1 = x + (1 - t) v:
+
+    * ``sde``: s = eta sqrt(t / (1 - t*)); mean = x - D [v + s^2 / (2 t) x1]; std = s sqrt(D). t* is t, but t_next
+      where t = 1, the first step of a schedule, where the formula has no value (Flow-GRPO's choice).
+    * ``cps``: std = t_next sin(eta pi / 2); mean = (1 - t_next) x0 + sqrt(t_next^2 - std^2) x1.
+    * ``dance``: std = eta sqrt(D); mean = x - D [v + eta^2 / (2 t) x1] (the sde with s = eta).
+
+    Args:
+        x: State at ``t``, any shape; read as float32.
+        v: Velocity there, same shape; read as float32.
+        t: Time, in (0, 1].
+        t_next: Time of the next state, in [0, t).
+        eta: Noise level, above 0 (``cps``: below 1 keeps every coefficient real and monotone).
+        kernel: See above.
+
+    Raises:
+        ValueError: An unknown kernel, a noise level that is not positive, or times out of order.
+    """
+    if not 0 <= t_next < t <= 1:
+        raise ValueError(f"Expected 0 <= t_next < t <= 1, got t={t!r} and t_next={t_next!r}.")
+    if not eta > 0:
+        raise ValueError(
+            f"Expected a noise level eta above 0 in a stochastic step, got {eta!r}; an ODE step is `step`."
+        )
+    x, v, length = x.float(), v.float(), t - t_next
+    noise = x + (1 - t) * v
+    if kernel == "cps":
+        std = t_next * math.sin(eta * math.pi / 2)
+        return Moments((1 - t_next) * (x - t * v) + math.sqrt(t_next**2 - std**2) * noise, std)
+    if kernel == "sde":
+        level = eta * math.sqrt(t / (1 - (t_next if t == 1 else t)))
+    elif kernel == "dance":
+        level = eta
+    else:
+        raise ValueError(f"Expected kernel to be one of {', '.join(get_args(Kernel))}, got {kernel!r}.")
+    return Moments(x - length * (v + level**2 / (2 * t) * noise), level * math.sqrt(length))
+
+
+def log_prob(x_next: Tensor, at: Moments) -> Tensor:
+    """Log-density of a state under a step's Gaussian, in nats, summed over tokens and channels: (..., T, C) to (...).
+
+    A sum, not Flow-GRPO's mean over dimensions: so a bound on it means the same at every resolution.
+    """
+    z = (x_next.float() - at.mean) / at.std
+    constant = math.log(at.std) + 0.5 * math.log(2 * math.pi)
+    return -(0.5 * z.square() + constant).sum((-2, -1))

@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from ...envs.protocols import Transition
 from . import flow
 from .context import Contexts, View
+from .noise import Noise
 from .queries import Decoder, Denoiser
 
 
@@ -210,6 +211,8 @@ class Sampling:
     """See ``flow.guide``; ``text_channel`` is recommended for editing."""
     cfg_renorm_min: float = 0.0
     """See ``flow.guide``."""
+    noise: Noise | None = None
+    """Stochastic steps, for learning; ``None``: the ODE alone."""
 
 
 class Branches(NamedTuple):
