@@ -105,7 +105,7 @@ def rollout(
         )
         for episode in chunk
     ]
-    with _threads(threads):
+    with torch_threads(threads):
         trajectories = play(policy, transcripts, [episode.seed for episode in chunk], rules)
     if score_fn is not None and trajectories:
         for trajectory, score in zip(trajectories, score_fn(transcripts), strict=True):
@@ -148,7 +148,7 @@ def _record(trajectory: Trajectory, reply: Reply, rules: Rules) -> None:
 
 
 @contextmanager
-def _threads(num: int | None) -> Iterator[None]:
+def torch_threads(num: int | None) -> Iterator[None]:
     """``num`` threads of torch inside."""
     if num is None:
         yield

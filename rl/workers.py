@@ -1,0 +1,133 @@
+"""Drawing for the learner: chunks of episodes, in this process or by Ray actors, with the same numbers from both.
+
+A worker has a model of its own, loaded from the checkpoint that learning started from, into which the learner's weights
+are installed before a chunk is drawn. What a chunk becomes depends on its episodes, the weights and the number of
+threads alone, so it does not matter who draws it, or whether it had to be drawn twice because its worker was lost.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from ..agents.interleaved import Interleaved
+from ..agents.rollout import Episode, Rules, ScoreFn, rollout, torch_threads
+from ..agents.trajectory import Trajectory
+from .sync import Receiver, Weights
+
+Chunk = Sequence[Episode]
+Ticket = int
+"""Names what was submitted together."""
+
+
+class Rollouts(Protocol):
+    """Draws chunks with given weights."""
+
+    @property
+    def stats(self) -> Mapping[str, float]:
+        """What there is to report so far, by name."""
+        ...
+
+    def submit(self, chunks: Sequence[Chunk], weights: Weights) -> Ticket:
+        """Ask for chunks, to be drawn with these weights; several generations may be asked for at a time."""
+        ...
+
+    def wait(self, ticket: Ticket) -> list[list[Trajectory]]:
+        """The trajectories of each chunk, in order; a ticket can be waited for once."""
+        ...
+
+    def close(self) -> None:
+        """Give up everything that is not finished, and the workers."""
+        ...
+
+
+class RolloutWorker:
+    """One policy and its judge."""
+
+    def __init__(
+        self,
+        make_policy: Callable[[], Interleaved],
+        rules: Rules,
+        score_fn: ScoreFn | None = None,
+        *,
+        threads: int = 1,
+        is_graded_throughout: bool = False,
+    ) -> None:
+        """Args:
+
+        make_policy: Loads a policy with a model of its own, which is changed; pickled where workers are processes.
+        rules: Size, budget, grammar.
+        score_fn: Judges finished transcripts; ``None``: they are judged elsewhere.
+        threads: Threads of torch while drawing. Equal results need equal numbers.
+        is_graded_throughout: Whether ``Trajectory.progress`` is filled: the outcome after every emission.
+        """
+        self.rules, self.score_fn = rules, score_fn
+        self.threads, self.is_graded_throughout = threads, is_graded_throughout
+        with torch_threads(threads):
+            self.policy = make_policy()
+        self._receiver = Receiver(self.policy.model)
+
+    def install(self, weights: Weights) -> int:
+        """Draw with these weights from now on; their version.
+
+        Raises:
+            ValueError: They do not fit, or are not what was sent; see ``Receiver``.
+        """
+        with torch_threads(self.threads):  # products of matrices depend on it in their last digits
+            return self._receiver.install(weights)
+
+    def run(self, chunk: Chunk, version: int) -> list[Trajectory]:
+        """Draw a chunk.
+
+        Args:
+            chunk: Episodes, drawn as one batch.
+            version: Of the weights it is to be drawn with.
+
+        Raises:
+            RuntimeError: Other weights are installed.
+        """
+        if self._receiver.version != version:
+            raise RuntimeError(f"Expected weights of version {version}, got {self._receiver.version}.")
+        return rollout(
+            self.policy,
+            chunk,
+            rules=self.rules,
+            score_fn=self.score_fn,
+            threads=self.threads,
+            is_graded_throughout=self.is_graded_throughout,
+        )
+
+
+class LocalRollouts:
+    """Chunks one after the other, in this process."""
+
+    def __init__(self, make_worker: Callable[[], RolloutWorker]) -> None:
+        """Args:
+
+        make_worker: Makes the worker, when the first chunk is asked for.
+        """
+        self._make_worker = make_worker
+        self._worker: RolloutWorker | None = None
+        self._drawn: dict[Ticket, list[list[Trajectory]]] = {}
+        self._next: Ticket = 0
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """Workers lost, of which there are none here."""
+        return {"retries": 0.0}
+
+    def submit(self, chunks: Sequence[Chunk], weights: Weights) -> Ticket:
+        """Draw right away."""
+        if self._worker is None:
+            self._worker = self._make_worker()
+        version = self._worker.install(weights)
+        ticket, self._next = self._next, self._next + 1
+        self._drawn[ticket] = [self._worker.run(chunk, version) for chunk in chunks]
+        return ticket
+
+    def wait(self, ticket: Ticket) -> list[list[Trajectory]]:
+        """What was drawn."""
+        return self._drawn.pop(ticket)
+
+    def close(self) -> None:
+        """Give up the worker and what nobody has waited for."""
+        self._worker = None
+        self._drawn.clear()
