@@ -1,8 +1,8 @@
 """LoRA adapters: low-rank changes of a model's matrices, read from PEFT's folders and merged into plain models.
 
 A matrix W0 (out, in) with the factors A (r, in) and B (out, r) acts as W0 + s·B·A (LoRA, arXiv 2106.09685), where
-s = alpha/r, or alpha/sqrt(r) for rank-stabilised adapters (arXiv 2312.03732). A merged model costs nothing more to run; it differs
-from the unmerged one by rounding alone. Names are those of the plain model: ``<module>.lora_A.weight``,
+s = alpha/r, or alpha/sqrt(r) for rank-stabilised adapters (arXiv 2312.03732). A merged model costs nothing more to run;
+it differs from the unmerged one by rounding alone. Names are those of the plain model: ``<module>.lora_A.weight``,
 ``<module>.lora_B.weight``, and the parameter's own name for tensors that replace whole ones.
 """
 

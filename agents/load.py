@@ -3,14 +3,21 @@
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ..envs.protocols import Policy
+from .command import check_number
 from .rollout import ScoreFn
+
+if TYPE_CHECKING:
+    from .bagel.generate import Sampling
+    from .bagel.model import Bagel
+    from .bagel.noise import Noise
 
 NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "one-shot", "best-of-n", "custom")
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
 """The checkpoint that comes with the package."""
+NUMBER = (int, float)
 
 
 def load_policy(
@@ -19,17 +26,24 @@ def load_policy(
     steps: int | None = None,
     guidance: float | None = None,
     score_fn: ScoreFn | None = None,
+    noise: "Noise | None" = None,
+    is_recorded: bool = False,
 ) -> Policy:
     """The policy that ``configs/policy/<name>.yaml`` describes.
+
+    It can be called in another process: ``partial(load_policy, settings, …)`` is what rollout workers are given.
 
     Args:
         settings: That file's content: ``name`` and what this policy can be told.
         steps: Sampling steps per image, for policies that sample.
         guidance: Scale of the text guidance, for policies that sample.
         score_fn: Judge of a search.
+        noise: Stochastic steps of images, for learning; for policies that draw in strokes.
+        is_recorded: Whether replies carry what learning needs; for policies that draw in strokes.
 
     Raises:
-        ValueError: An unknown name, a missing or damaged checkpoint, a target that is no policy.
+        ValueError: An unknown name, a missing or damaged checkpoint, an adapter of another one, a value of the wrong
+            type, a target that is no policy.
     """
     name = settings.get("name")
     if name == "scripted":
@@ -49,7 +63,7 @@ def load_policy(
     if name == "custom":
         return _custom(settings["target"])
     if name in ("bagel", "bagel-tiny", "one-shot"):
-        return _bagel(settings, steps, guidance)
+        return _bagel(settings, steps, guidance, noise, is_recorded)
     if name == "best-of-n":
         from .search import BestOfN
 
@@ -59,37 +73,92 @@ def load_policy(
     raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")
 
 
-def _bagel(settings: Mapping[str, Any], steps: int | None, guidance: float | None) -> Policy:
+def sampling_of(settings: Mapping[str, Any], steps: Any, guidance: Any, noise: "Noise | None" = None) -> "Sampling":
+    """How the policy of these settings samples images.
+
+    Raises:
+        ValueError: A value of the wrong type or out of its range, or one that nobody knows.
+    """
+    from .bagel.flow import Renorm
+    from .bagel.generate import Sampling
+
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["sampling"].items()}
+    least = {"timestep_shift": 0, "cfg_img_scale": 0, "cfg_renorm_min": 0}
+    known = {*least, "cfg_interval", "cfg_renorm_type"}
+    if unknown := sorted(set(given) - known):
+        raise ValueError(f"Expected policy.sampling to set {', '.join(sorted(known))}, got {', '.join(unknown)}.")
+    check_number("steps", steps, 1)
+    check_number("guidance", guidance, 0, NUMBER)
+    for name in least.keys() & given.keys():
+        check_number(f"policy.sampling.{name}", given[name], least[name], NUMBER)
+    interval = given.get("cfg_interval", (0.0, 1.0))
+    if not isinstance(interval, tuple) or len(interval) != 2 or any(type(end) not in NUMBER for end in interval):
+        raise ValueError(
+            f"Expected policy.sampling.cfg_interval to be two numbers such as [0.4, 1.0], got {interval!r}."
+        )
+    if "cfg_renorm_type" in given and given["cfg_renorm_type"] not in get_args(Renorm):
+        raise ValueError(
+            f"Expected policy.sampling.cfg_renorm_type among {', '.join(get_args(Renorm))}, got "
+            f"{given['cfg_renorm_type']!r}."
+        )
+    return Sampling(num_timesteps=steps + 1, cfg_text_scale=guidance, noise=noise, **given)
+
+
+def _bagel(
+    settings: Mapping[str, Any],
+    steps: int | None,
+    guidance: float | None,
+    noise: "Noise | None" = None,
+    is_recorded: bool = False,
+) -> Policy:
     """A BAGEL checkpoint that draws in strokes, or at once."""
     if steps is None or guidance is None:
         raise ValueError(f"Expected steps and guidance for {settings['name']}, got {steps} and {guidance}.")
-    path = Path(settings["path"] or SHIPPED)
     if settings["path"] is None and settings["name"] == "bagel":
         raise ValueError("Expected policy.path, the folder of a BAGEL checkpoint, got none.")
-    if not path.is_dir():
-        raise ValueError(f"Expected policy.path to be the folder of a checkpoint, got {str(path)!r}.")
-    import torch
-
-    from .bagel.checkpoint import load
-    from .bagel.generate import Sampling
+    sampling = sampling_of(settings, steps, guidance, noise)
     from .bagel.tokenizer import Tokenizer
     from .interleaved import Interleaved
     from .one_shot import OneShot
 
-    dtype = getattr(torch, str(settings["dtype"]), None)
+    if settings["name"] == "one-shot":
+        model = _model(settings)
+        return OneShot(model, Tokenizer.load(_path(settings)), sampling)
+    check_number("policy.temperature", settings["temperature"], 0, NUMBER)
+    check_number("policy.max_tokens", settings["max_tokens"], 1)
+    texts = {key: settings[key] for key in ("temperature", "max_tokens")}
+    model = _model(settings)
+    return Interleaved(model, Tokenizer.load(_path(settings)), sampling, is_recorded=is_recorded, **texts)
+
+
+def _path(settings: Mapping[str, Any]) -> Path:
+    path = Path(str(settings["path"] or SHIPPED))
+    if not path.is_dir():
+        raise ValueError(f"Expected policy.path to be the folder of a checkpoint, got {str(path)!r}.")
+    return path
+
+
+def _model(settings: Mapping[str, Any]) -> "Bagel":
+    """The weights of a checkpoint, and of the adapter on top of it where there is one."""
+    import torch
+
+    from .adapter import check_fit, merge, read_adapter
+    from .bagel.checkpoint import load
+
+    path, dtype = _path(settings), getattr(torch, str(settings["dtype"]), None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {settings['dtype']!r}.")
     device = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
-    sampling = Sampling(num_timesteps=steps + 1, cfg_text_scale=guidance, **_tupled(settings["sampling"]))
-    model, tokenizer = load(path, dtype=dtype, device=device), Tokenizer.load(path)
-    if settings["name"] == "one-shot":
-        return OneShot(model, tokenizer, sampling)
-    texts = {key: settings[key] for key in ("temperature", "max_tokens")}
-    return Interleaved(model, tokenizer, sampling, **texts)
-
-
-def _tupled(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # no such device, or torch was built without it
+        raise ValueError(f"Expected policy.device to be a device of this machine, got {device!r}: {error}.") from error
+    adapter = read_adapter(str(settings["adapter"])) if settings.get("adapter") else None
+    model = load(path, dtype=dtype, device=device)
+    if adapter is not None:
+        check_fit(model, adapter)
+        merge(model, adapter)
+    return model
 
 
 def _custom(target: str | None) -> Policy:

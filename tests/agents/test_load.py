@@ -65,11 +65,60 @@ def test_best_of_n_needs_a_judge():
         (["bagel", f"policy.path={Path(__file__).parent}"], "got no such file"),
         (["bagel", f"policy.path={GOLDEN}", "policy.dtype=float33"], "policy.dtype"),
         (["custom"], "module:name"),
+        (["bagel-tiny", f"policy.adapter={GOLDEN}"], "adapter_config.json"),
+        (["bagel-tiny", "policy.sampling.timestep_shift=fast"], "timestep_shift to be a number"),
+        (["bagel-tiny", "policy.sampling.cfg_interval=0.4"], "two numbers"),
+        (["bagel-tiny", "policy.sampling.cfg_interval=[low,high]"], "two numbers"),
+        (["bagel-tiny", "policy.sampling.cfg_renorm_type=some"], "cfg_renorm_type among global"),
+        (["bagel-tiny", "+policy.sampling.cfg_scale=1"], "got cfg_scale"),
+        (["bagel-tiny", "policy.temperature=warm"], "policy.temperature to be a number"),
+        (["bagel-tiny", "policy.max_tokens=0"], "policy.max_tokens to be an integer"),
+        (["bagel-tiny", "policy.path=5"], "got '5'"),
+        (["bagel-tiny", "policy.device=abacus"], "policy.device .* 'abacus'"),
+        (["bagel-tiny", "policy.steps=many"], "steps to be an integer"),
+        (["bagel-tiny", "policy.guidance=strong"], "guidance to be a number"),
     ],
 )
 def test_a_policy_that_cannot_be_had_is_explained(arguments, words):
     with pytest.raises(ValueError, match=words):
         load(*arguments)
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    """An adapter as training would save it, on the golden checkpoint."""
+    from peft import LoraConfig, get_peft_model
+
+    from strokes.agents.bagel.checkpoint import load as load_model
+
+    target = ["language_model.model.layers.0.self_attn.q_proj"]
+    learner = get_peft_model(load_model(GOLDEN), LoraConfig(r=2, target_modules=target, init_lora_weights=False))
+    learner.save_pretrained(str(tmp_path))
+    return tmp_path, learner
+
+
+@pytest.mark.parametrize("name", ["bagel-tiny", "one-shot"])
+def test_an_adapter_is_merged_when_a_policy_is_loaded(adapter, name):
+    import torch
+
+    folder, learner = adapter
+    policy = load(name, f"policy.path={GOLDEN}", f"policy.adapter={folder}")
+    assert type(policy.model).__name__ == "Bagel"
+    merged = learner.merge_and_unload().language_model.model.layers[0].self_attn.q_proj.weight
+    torch.testing.assert_close(policy.model.language_model.model.layers[0].self_attn.q_proj.weight, merged)
+
+
+def test_an_adapter_of_another_checkpoint_is_refused(adapter):
+    with pytest.raises(ValueError, match="the checkpoint that it was trained on"):
+        load("bagel-tiny", f"policy.adapter={adapter[0]}")
+
+
+def test_a_policy_for_learning_is_recorded_and_noisy():
+    from strokes.agents.bagel.noise import Noise
+
+    settings = {**settings_of("bagel-tiny", f"policy.path={GOLDEN}"), "temperature": 1.0}
+    policy = load_policy(settings, steps=12, guidance=1.0, noise=Noise(), is_recorded=True)
+    assert policy.is_recorded and policy.temperature == 1.0 and policy.pictures.sampling.noise == Noise()
 
 
 def test_an_unknown_name_is_refused():
