@@ -176,7 +176,8 @@ class Interleaved:
             [contexts.view(session.texts) for session in sessions if session.texts is not None],
         )
         sizes, rngs = [session.size for session in sessions], [turn.rng for turn in turns]
-        drawn = self.pictures.draw(contexts, branches, sizes, rngs, is_recorded=self.is_recorded)
+        seeds = [session.seed for session in sessions]
+        drawn = self.pictures.draw(contexts, branches, sizes, rngs, seeds, is_recorded=self.is_recorded)
         latents = self.pictures.encode([each.image for each in drawn]) if self.is_recorded else [None] * len(drawn)
         for turn, each, latent in zip(turns, drawn, latents, strict=True):
             stage = next(stage for stage in turn.stages if stage.is_image)

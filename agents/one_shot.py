@@ -108,7 +108,8 @@ class OneShot:
             for session in sessions
         ]
         sizes = [session.size for session in sessions]
-        drawn = self.pictures.draw(contexts, branches, sizes, rngs, is_recorded=self.is_recorded)
+        seeds = [session.seed for session in sessions]
+        drawn = self.pictures.draw(contexts, branches, sizes, rngs, seeds, is_recorded=self.is_recorded)
         seconds = (perf_counter() - begun) / len(sessions)
         wanted = [stage for stage in stages if stage.is_image]
         return [

@@ -6,7 +6,6 @@ that what a canvas draws does not depend on its neighbours in the batch.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -226,6 +225,15 @@ class Branches(NamedTuple):
     """Texts only; needed for image guidance."""
 
 
+class Stochastic(NamedTuple):
+    """The stochastic steps of one canvas."""
+
+    steps: Sequence[int]
+    """Their numbers, ascending; never the last step."""
+    noise: Tensor
+    """Standard normal, float32 (steps, tokens, p·p·z)."""
+
+
 class Sampled(NamedTuple):
     """A batch of sampled images."""
 
@@ -245,6 +253,7 @@ def sample_images(
     grids: Sequence[tuple[int, int]],
     sampling: Sampling,
     *,
+    stochastic: Sequence[Stochastic] = (),
     is_recorded: bool = False,
 ) -> Sampled:
     """Draw one image per canvas.
@@ -255,7 +264,8 @@ def sample_images(
         noise: Standard normal noise of each canvas in token space, (tokens, p·p·z).
         grids: (rows, columns) of latent tokens of each canvas.
         sampling: Steps and guidance.
-        is_recorded: Whether to return the flow paths.
+        stochastic: With ``sampling.noise``: for each canvas its stochastic steps, and what they draw.
+        is_recorded: Whether to return the flow paths: with ``sampling.noise`` the stochastic steps alone, else all.
     """
     if [len(x) for x in noise] != [h * w for h, w in grids]:
         raise ValueError(f"Expected noise for grids {list(grids)}, got lengths {[len(x) for x in noise]}.")
@@ -263,12 +273,13 @@ def sample_images(
     on = flow.is_guided(times, sampling.cfg_interval) & (sampling.cfg_text_scale > 1)
     guided = [branches.full, branches.text, *([branches.img] if sampling.cfg_img_scale > 1 else [])]
     x = pad_sequence([n.to(contexts.device, torch.float32) for n in noise], batch_first=True)
-    states, nfe, denoiser = [x], 0, None
-    for i, (t, t_next) in enumerate(pairwise(times.tolist())):
+    walk = _Walk(x, times.tolist(), grids, sampling.noise, stochastic, is_recorded)
+    nfe, denoiser = 0, None
+    for i in range(len(times) - 1):
         if i == 0 or on[i] != on[i - 1]:
             denoiser = Denoiser(contexts, guided if on[i] else [branches.full], grids)
         assert denoiser is not None
-        v, *others = denoiser(x, times[i].to(contexts.device))
+        v, *others = denoiser(walk.x, times[i].to(contexts.device))
         v = flow.guide(
             v,
             others[0] if others else None,
@@ -278,22 +289,57 @@ def sample_images(
             renorm=sampling.cfg_renorm_type,
             renorm_min=sampling.cfg_renorm_min,
         )
-        x = flow.step(x, v, t, t_next)
+        walk.step(i, v)
         nfe += denoiser.num_branches
-        states.append(x)
-    paths: list[tuple[Transition, ...]] = [()] * len(grids)
-    if is_recorded:
-        paths = _paths([state.cpu() for state in states], times.tolist(), grids)
-    return Sampled([row[: h * w] for row, (h, w) in zip(x, grids, strict=True)], nfe, paths)
+    return Sampled([row[: h * w] for row, (h, w) in zip(walk.x, grids, strict=True)], nfe, walk.paths())
 
 
-def _paths(
-    states: Sequence[Tensor], times: Sequence[float], grids: Sequence[tuple[int, int]]
-) -> list[tuple[Transition, ...]]:
-    return [
-        tuple(
-            Transition(x[i, : h * w], x_next[i, : h * w], t, t_next, 0.0)
-            for (x, x_next), (t, t_next) in zip(pairwise(states), pairwise(times), strict=True)
-        )
-        for i, (h, w) in enumerate(grids)
-    ]
+class _Walk:
+    """States on their way from noise to data: Euler steps, and the stochastic ones of each canvas."""
+
+    def __init__(
+        self,
+        x: Tensor,
+        times: list[float],
+        grids: Sequence[tuple[int, int]],
+        noise: Noise | None,
+        stochastic: Sequence[Stochastic],
+        is_recorded: bool,
+    ) -> None:
+        if (noise is None) != (not stochastic) or (stochastic and len(stochastic) != len(grids)):
+            raise ValueError(
+                f"Expected stochastic steps of {len(grids)} canvases with sampling.noise, got {len(stochastic)}."
+            )
+        self.x, self.times, self.noise, self.is_recorded = x, times, noise, is_recorded
+        self._counts = [h * w for h, w in grids]
+        self._draws = [dict(zip(each.steps, each.noise, strict=True)) for each in stochastic]
+        self._paths: list[list[Transition]] = [[] for _ in grids]
+
+    def step(self, i: int, v: Tensor) -> None:
+        """From time ``i`` of the schedule to the next, by velocities (canvases, width, p·p·z)."""
+        t, t_next = self.times[i], self.times[i + 1]
+        before, self.x = self.x, flow.step(self.x, v, t, t_next)
+        for k, draws in enumerate(self._draws):
+            if i in draws:  # row by row: a canvas's numbers must not depend on its neighbours' windows
+                self._jump(k, before[k], v[k], t, t_next, draws[i])
+        if self.is_recorded and self.noise is None:
+            for k, (x, x_next) in enumerate(zip(before.cpu(), self.x.cpu(), strict=True)):
+                self._record(k, Transition(x, x_next, t, t_next, 0.0))
+
+    def _jump(self, k: int, x: Tensor, v: Tensor, t: float, t_next: float, drawn: Tensor) -> None:
+        assert self.noise is not None
+        n = self._counts[k]
+        at = flow.moments(x[:n], v[:n], t, t_next, self.noise.eta, self.noise.kernel)
+        x_next = at.mean + at.std * drawn.to(x.device)
+        self.x[k, :n] = x_next
+        if self.is_recorded:
+            logp = float(flow.log_prob(x_next, at))
+            self._record(k, Transition(x.cpu(), x_next.cpu(), t, t_next, self.noise.eta, logp))
+
+    def _record(self, k: int, step: Transition) -> None:
+        n = self._counts[k]  # without padding, and not as a view of the whole batch
+        self._paths[k].append(step._replace(x=step.x[:n].clone(), x_next=step.x_next[:n].clone()))
+
+    def paths(self) -> list[tuple[Transition, ...]]:
+        """What was recorded of each canvas."""
+        return [tuple(path) for path in self._paths]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...envs.protocols import Transition
 from .context import Contexts
-from .generate import Branches, Sampling, sample_images
+from .generate import Branches, Sampling, Stochastic, sample_images
 from .items import VaeImage, VitImage
 from .model import Bagel
 from .transforms import ImageTransform, to_pixels
@@ -76,6 +76,7 @@ class Pictures:
         branches: Branches,
         sizes: Sequence[int],
         rngs: Sequence[np.random.Generator],
+        seeds: Sequence[Sequence[int]] = (),
         *,
         is_recorded: bool = False,
     ) -> list[Drawn]:
@@ -86,6 +87,8 @@ class Pictures:
             branches: What is drawn after, and guided away from.
             sizes: Side of each canvas in pixels.
             rngs: Source of the noise of each canvas.
+            seeds: (seed, step, prompt, …) of each canvas; decide which steps are stochastic; only needed with
+                ``Sampling.noise``.
             is_recorded: Whether to keep the flow paths.
         """
         config = self.model.config
@@ -94,7 +97,16 @@ class Pictures:
             torch.from_numpy(rng.standard_normal((h * w, config.latent_dim), dtype=np.float32))
             for rng, (h, w) in zip(rngs, grids, strict=True)
         ]
-        sampled = sample_images(contexts, branches, noise, grids, self.sampling, is_recorded=is_recorded)
+        stochastic = []
+        if self.sampling.noise is not None:  # drawn after the initial noise, which stays what it is without
+            window, num_steps = self.sampling.noise.window, self.sampling.num_timesteps - 1
+            for rng, seed, (h, w) in zip(rngs, seeds, grids, strict=True):
+                steps = window.steps(num_steps, seed)
+                drawn = rng.standard_normal((len(steps), h * w, config.latent_dim), dtype=np.float32)
+                stochastic.append(Stochastic(steps, torch.from_numpy(drawn)))
+        sampled = sample_images(
+            contexts, branches, noise, grids, self.sampling, stochastic=stochastic, is_recorded=is_recorded
+        )
         images: list[np.ndarray] = [np.empty(0)] * len(sizes)
         for places in _by_size(sizes):
             latents, size = torch.stack([sampled.latents[i] for i in places]), sizes[places[0]]
