@@ -6,9 +6,15 @@ threads alone, so it does not matter who draws it, or whether it had to be drawn
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
+import numpy as np
+import torch
+
 from ..agents.interleaved import Interleaved
+from ..agents.pool import Pool, Resources, Setup, Task, start_ray, stop_ray
 from ..agents.rollout import Episode, Rules, ScoreFn, rollout, torch_threads
 from ..agents.trajectory import Trajectory
 from .sync import Receiver, Weights
@@ -92,7 +98,7 @@ class RolloutWorker:
             rules=self.rules,
             score_fn=self.score_fn,
             threads=self.threads,
-            is_graded_throughout=self.is_graded_throughout,
+            **({"is_graded_throughout": True} if self.is_graded_throughout else {}),
         )
 
 
@@ -131,3 +137,87 @@ class LocalRollouts:
         """Give up the worker and what nobody has waited for."""
         self._worker = None
         self._drawn.clear()
+
+
+Packed = tuple[Weights, dict[str, np.ndarray]]
+"""Weights without their tensors, and these as arrays, which all workers of a node read from the same shared memory."""
+
+
+class RemoteWorker:
+    """A ``RolloutWorker`` behind Ray."""
+
+    def __init__(self, make_worker: Callable[[], RolloutWorker]) -> None:
+        self._worker = make_worker()
+
+    def install(self, packed: Packed) -> int:
+        """See ``RolloutWorker.install``; the arrays are copied, for torch would write to memory that others read."""
+        weights, arrays = packed
+        tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+        return self._worker.install(replace(weights, tensors=tensors))
+
+    def run(self, chunk: Chunk, version: int) -> list[Trajectory]:
+        """See ``RolloutWorker.run``."""
+        return self._worker.run(chunk, version)
+
+
+class RayRollouts:
+    """Chunks by Ray actors, several at a time; the trajectories are those of ``LocalRollouts``, bit for bit."""
+
+    def __init__(
+        self,
+        make_worker: Callable[[], RolloutWorker],
+        num_workers: int,
+        *,
+        resources: Resources | None = None,
+        address: str | None = None,
+        timeout: float = 60.0,
+    ) -> None:
+        """Start the workers, and Ray if it does not run yet.
+
+        Args:
+            make_worker: Makes a worker in its own process, on its own node: what it reads has to be there. Pickled.
+            num_workers: How many.
+            resources: Of each; as many processors as it has threads.
+            address: Of a Ray cluster; ``None``: start Ray on this machine. See ``agents.pool.start_ray``.
+            timeout: Seconds to wait for the resources.
+
+        Raises:
+            ValueError: There is no such cluster, or it has not got what was asked for.
+        """
+        self._is_ours = start_ray(address)
+        try:
+            self.pool = Pool(partial(RemoteWorker, make_worker), num_workers, resources=resources, timeout=timeout)
+        except BaseException:
+            self._stop()
+            raise
+
+    @property
+    def stats(self) -> dict[str, float]:
+        """Chunks that were drawn again because their worker was lost, and workers that are there."""
+        return self.pool.stats
+
+    def submit(self, chunks: Sequence[Chunk], weights: Weights) -> Ticket:
+        """Queue up chunks; the weights go to Ray once, and from there to each worker that has others."""
+        arrays = {name: tensor.numpy() for name, tensor in weights.tensors.items()}
+        packed: Packed = (replace(weights, tensors={}), arrays)
+        setup = Setup((weights.version, weights.checksum), "install", self.pool.share(packed))
+        return self.pool.submit([Task("run", (list(chunk), weights.version), setup) for chunk in chunks])
+
+    def wait(self, ticket: Ticket) -> list[list[Trajectory]]:
+        """The trajectories, when all are drawn.
+
+        Raises:
+            RuntimeError: No worker is left, or a chunk lost its worker again and again.
+            Exception: What a worker has raised, such as ``ValueError`` for a checkpoint that is not on its node.
+        """
+        return self.pool.wait(ticket)
+
+    def close(self) -> None:
+        """Give up what is not drawn, end the workers, and Ray if it was started for them."""
+        self.pool.close()
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._is_ours:
+            stop_ray()
+            self._is_ours = False
