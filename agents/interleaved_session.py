@@ -15,6 +15,17 @@ from .bagel.pictures import Pictures
 from .bagel.tokenizer import Tokenizer
 
 
+def prompt_text(prompt: str, tokenizer: Tokenizer) -> Text:
+    """A prompt as the first item of a context; special tokens in it are ordinary text."""
+    return Text(ids=tokenizer.encode(neutralise(prompt)))
+
+
+def heard(entry: Entry, tokenizer: Tokenizer) -> tuple[int, ...]:
+    """Ids of somebody else's text. Only well-formed texts may contain tags; special tokens are nobody's to say."""
+    words = str(entry.content)
+    return tuple(tokenizer.encode(neutralise(words) if entry.error or entry.outside else words))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Said:
     """An emission as the context knows it."""
@@ -122,11 +133,9 @@ class Reader:
         return fresh
 
     def _heard(self, entry: Entry) -> Said:
-        """Somebody else's emission. Only well-formed texts may contain tags; special tokens are nobody's to say."""
-        if not isinstance(entry.content, str):
-            return Said(entry.stage, entry.content)
-        words = neutralise(entry.content) if entry.error or entry.outside else entry.content
-        return Said(entry.stage, entry.content, tuple(self.tokenizer.encode(words)))
+        """Somebody else's emission."""
+        ids = heard(entry, self.tokenizer) if isinstance(entry.content, str) else ()
+        return Said(entry.stage, entry.content, ids)
 
     def _with_latents(self, news: Sequence[Sequence[Said]]) -> list[list[Said]]:
         """The same with the latents of all images, encoded together where they are not known."""
@@ -139,7 +148,7 @@ class Reader:
         """The prompt, if the context is still empty."""
         if len(self.contexts.trail(row)) > 1:
             return []
-        return [Text(ids=self.tokenizer.encode(neutralise(session.transcript.prompt)))]
+        return [prompt_text(session.transcript.prompt, self.tokenizer)]
 
     def _items(self, news: Iterable[Said], *, only_texts: bool) -> list[ContextItem]:
         items: list[ContextItem] = []

@@ -1,6 +1,7 @@
 """Attention over the rows of a pack, with SDPA or flex-attention."""
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -72,12 +73,25 @@ def may_attend(pack: Pack) -> Tensor:
     return _may_attend(_by_slot(pack))
 
 
+def _detached(attend: Callable[[Tensor, Tensor, Tensor], Tensor], noisy: Tensor, *qkv: Tensor) -> Tensor:
+    """Attention in which noisy images see all but themselves without gradient; q, k, v (R, H, L, d), ``noisy`` (R, L).
+
+    What other tokens see keeps its gradient, hence two calls; each query has the result of its own.
+    """
+    q, k, v = qkv
+    own = noisy[:, None, :, None]
+    context = attend(q, k, v)
+    return torch.where(own, attend(q, torch.where(own, k, k.detach()), torch.where(own, v, v.detach())), context)
+
+
 class _Group:
     """Rows of about one length, with their mask."""
 
-    def __init__(self, seen: Visibility) -> None:
+    def __init__(self, seen: Visibility, is_prefix_detached: bool) -> None:
         self.shape = tuple(seen.item.shape)
         self.allowed = _may_attend(seen)
+        noisy = (seen.visible < 0) & (seen.item >= 0)
+        self.noisy = noisy if is_prefix_detached and noisy.any() else None
         self.mask: Tensor | None = None
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -87,7 +101,8 @@ class _Group:
             self.mask = self.mask.masked_fill_(~self.allowed, float("-inf"))[:, None]
         q, k, v = (x.view(*self.shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
         grouped = q.shape[1] != k.shape[1]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=self.mask, enable_gqa=grouped)
+        sdpa = partial(F.scaled_dot_product_attention, attn_mask=self.mask, enable_gqa=grouped)
+        out = sdpa(q, k, v) if self.noisy is None else _detached(sdpa, self.noisy, q, k, v)
         return out.transpose(1, 2).flatten(0, 1)
 
 
@@ -98,10 +113,11 @@ class PackedAttention:
     trajectories among many short samples, and attention is quadratic in the longest row of a group.
     """
 
-    def __init__(self, pack: Pack) -> None:
+    def __init__(self, pack: Pack, is_prefix_detached: bool = False) -> None:
         """Args:
 
         pack: What to attend over.
+        is_prefix_detached: Whether noisy images see their context's keys and values without gradient.
         """
         used = (pack.rows >= 0).sum(1)
         size = 2 ** torch.ceil(torch.log2(used.clamp(min=_SHORTEST))).long()
@@ -113,7 +129,7 @@ class PackedAttention:
         for limit in size.unique().tolist():
             rows = (size == limit).nonzero()[:, 0]
             length = int(used[rows].max())
-            self.groups.append(_Group(Visibility(*(x[rows, :length] for x in seen))))
+            self.groups.append(_Group(Visibility(*(x[rows, :length] for x in seen)), is_prefix_detached))
             kept.append(pack.rows[rows, :length].reshape(-1))
             there = (rows[:, None] * pack.rows.shape[1] + torch.arange(length, device=rows.device)).reshape(-1)
             slot[there] = torch.arange(start, start + len(there), device=rows.device)
@@ -132,11 +148,14 @@ class PackedAttention:
 class FlexAttention:
     """The same by flex-attention, which never holds a mask; for one long row on a GPU."""
 
-    def __init__(self, pack: Pack) -> None:
+    def __init__(self, pack: Pack, is_prefix_detached: bool = False) -> None:
         """Args:
 
         pack: What to attend over.
+        is_prefix_detached: Whether noisy images see their context's keys and values without gradient.
         """
+        seen = _by_slot(pack)
+        self.noisy = (seen.visible < 0) & (seen.item >= 0) if is_prefix_detached else None
         self.shape = tuple(pack.rows.shape)
         self.rows = pack.rows.clamp(min=0).reshape(-1)
         self.slots = pack.slots
@@ -148,7 +167,8 @@ class FlexAttention:
             _ToRows.apply(x, self.rows, self.slots).view(*self.shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v)
         )
         grouped = q.shape[1] != k.shape[1]
-        out = _flex_attention(q.is_cuda)(q, k, v, block_mask=self.mask, enable_gqa=grouped)
+        flex = partial(_flex_attention(q.is_cuda), block_mask=self.mask, enable_gqa=grouped)
+        out = flex(q, k, v) if self.noisy is None else _detached(flex, self.noisy, q, k, v)
         return _FromRows.apply(out.transpose(1, 2).flatten(0, 1), self.slots)
 
 

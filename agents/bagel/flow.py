@@ -149,8 +149,9 @@ def moments(x: Tensor, v: Tensor, t: float, t_next: float, eta: float, kernel: K
 def log_prob(x_next: Tensor, at: Moments) -> Tensor:
     """Log-density of a state under a step's Gaussian, in nats, summed over tokens and channels: (..., T, C) to (...).
 
-    A sum, not Flow-GRPO's mean over dimensions: so a bound on it means the same at every resolution.
+    float64: the sum is in the hundreds of thousands at full size, where float32 counts in hundredths of a nat. A sum,
+    not Flow-GRPO's mean over dimensions: so a bound on it means the same at every resolution.
     """
     z = (x_next.float() - at.mean) / at.std
     constant = math.log(at.std) + 0.5 * math.log(2 * math.pi)
-    return -(0.5 * z.square() + constant).sum((-2, -1))
+    return -(0.5 * z.double().square() + constant).sum((-2, -1))

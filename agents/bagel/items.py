@@ -2,8 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
+
+
+class Drawn(NamedTuple):
+    """How tokens were drawn: the distribution that their log-probs are to be of."""
+
+    temperature: float = 1.0
+    """Divides the logits; above 0."""
+    allowed: Sequence[Sequence[int] | None] = ()
+    """Ids that each could be drawn from, ``None``: the whole vocabulary; empty: all from the whole vocabulary."""
+
+
+PLAIN = Drawn()
+"""The model's own distribution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +34,10 @@ class Text:
     """Factor on the cross entropy of the text."""
     switch_weight: float = 1.0
     """Factor on the cross entropy of the switch."""
+    drawn: Drawn = PLAIN
+    """Of the predicted ids and closing marker, in their order."""
+    switch_drawn: Drawn = PLAIN
+    """Of the switch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +50,8 @@ class VitImage:
     """Token to be predicted at ``<|vision_end|>``."""
     switch_weight: float = 1.0
     """Factor on the cross entropy of the switch."""
+    switch_drawn: Drawn = PLAIN
+    """Of the switch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 from .attention import FlexAttention, PackedAttention
@@ -18,6 +18,7 @@ from .autoencoder import Autoencoder, Posterior
 from .config import BagelConfig
 from .embeddings import PositionEmbedding, TimestepEmbedder, grid_position_ids, patchify, take, unpatchify
 from .layers import CausalMoT, RMSNorm
+from .likelihood import log_probs
 from .sequence import Pack
 from .vision import Connector, SiglipNaViT
 
@@ -33,7 +34,9 @@ class BagelOutput(ModelOutput):
     mse_loss: Tensor | None = None
     """Scalar: mean flow loss."""
     ce: Tensor | None = None
-    """float32 (C,): cross entropy of each predicted token, unweighted, in the order of ``Pack.ce``."""
+    """float32 (C,): minus the log-prob of each predicted token, unweighted, in the order of ``Pack.ce``."""
+    entropy: Tensor | None = None
+    """float32 (C,): entropy of what each was predicted from, in nats, without gradient; where asked for."""
     mse: Tensor | None = None
     """float32 (N_target,): flow loss of each target token, mean over channels, unweighted."""
     velocity: Tensor | None = None
@@ -68,6 +71,7 @@ class Bagel(PreTrainedModel):
         self.vae = Autoencoder(config.vae_config).requires_grad_(False)
         for module in self.vae.modules():  # keeps the initialisation diffusers gave it
             module._is_hf_initialized = True  # type: ignore[assignment]
+        self.generation_config = GenerationConfig()  # trainers of language models ask for one
         self.post_init()
         self._init_outputs()
 
@@ -116,6 +120,10 @@ class Bagel(PreTrainedModel):
             save(save_directory, self, state=state_dict)
 
     # Tokens in --------------------------------------------------------------------------------------
+
+    def get_output_embeddings(self) -> nn.Module:
+        """What turns hidden states into logits."""
+        return self.language_model.lm_head
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Text and marker ids int64 (T,) to embeddings (T, D)."""
@@ -222,6 +230,8 @@ class Bagel(PreTrainedModel):
         generator: torch.Generator | None = None,
         flow_noise: Tensor | None = None,
         vae_noise: Tensor | None = None,
+        is_prefix_detached: bool = False,
+        wants_entropy: bool = False,
     ) -> BagelOutput:
         """One packed forward pass with both losses.
 
@@ -238,19 +248,24 @@ class Bagel(PreTrainedModel):
             generator: Source of all noise.
             flow_noise: Standard normal (N_latent, p·p·z), instead of drawing it.
             vae_noise: Standard normal (images, z, H/f, W/f) for the padded batch of the images given as pixels.
+            is_prefix_detached: Whether noisy images see keys and values of their context without gradient.
+            wants_entropy: Whether to return entropies.
         """
         latents = self._clean_latents(pack, posterior, generator, vae_noise)
         latents, target = self._add_noise(pack, latents, generator, flow_noise)
+        attention = FlexAttention if self.config._attn_implementation == "flex_attention" else PackedAttention
         hidden = self.language_model.model(
             self.embed_pack(pack, latents),
             pack.positions,
             pack.routing,
-            (FlexAttention if self.config._attn_implementation == "flex_attention" else PackedAttention)(pack),
+            attention(pack, is_prefix_detached),
         )
         velocity = self.velocity(take(hidden[len(hidden) - len(latents) :], pack.noisy))
         predicted = velocity if len(pack.targets) == len(pack.noisy) else take(velocity, pack.targets)
         mse = (predicted.float() - target).square().mean(-1)
-        ce = F.cross_entropy(self.logits(take(hidden, pack.ce.index)).float(), pack.ce.labels, reduction="none")
+        logits = self.logits(take(hidden, pack.ce.index)).float()
+        logps, entropy = log_probs(logits, pack.ce, wants_entropy=wants_entropy)
+        ce = -logps
         balance = pack.ce.balance if reweight_ce else torch.ones_like(ce)
         num_ce, num_mse = counts or (balance.sum().clamp(min=1e-8), max(len(mse), 1))
         ce_loss = (ce * pack.ce.weights * balance).sum() / num_ce
@@ -260,6 +275,7 @@ class Bagel(PreTrainedModel):
             ce_loss=ce_loss,
             mse_loss=mse_loss,
             ce=ce,
+            entropy=entropy,
             mse=mse,
             velocity=velocity,
             hidden=hidden,

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...envs.protocols import Transition
+from .config import BagelConfig
 from .context import Contexts
 from .generate import Branches, Sampling, Stochastic, sample_images
 from .items import VaeImage, VitImage
@@ -41,7 +42,6 @@ class Pictures:
         """
         self.model = model
         self.sampling = sampling
-        self._vit_transform = ImageTransform(*model.config.vit_transform)
 
     def check(self, size: int) -> None:
         """``ValueError`` unless the model can draw canvases of this size."""
@@ -62,13 +62,8 @@ class Pictures:
         return latents
 
     def items(self, image: np.ndarray, latent: Tensor) -> list[VaeImage | VitImage]:
-        """An image as it enters a context: its latent, then what the image encoder sees of it."""
-        config, size = self.model.config, len(image)
-        patch = config.vit_config.patch_size
-        # A canvas that the encoder cannot take as it is gets BAGEL's own resize, as its inferencer does.
-        if size % patch or size > patch * config.vit_max_num_patch_per_side:
-            image = np.asarray(self._vit_transform.resize(Image.fromarray(image)))
-        return [VaeImage(latent=latent), VitImage(pixels=to_pixels(image))]
+        """An image as it enters a context; see ``as_items``."""
+        return as_items(self.model.config, image, latent)
 
     def draw(
         self,
@@ -119,6 +114,16 @@ class Pictures:
             Drawn(image=image, path=path, steps=steps, nfe=sampled.nfe)
             for image, path in zip(images, sampled.paths, strict=True)
         ]
+
+
+def as_items(config: BagelConfig, image: np.ndarray, latent: Tensor) -> list[VaeImage | VitImage]:
+    """An image uint8 (size, size, 3) as it enters a context: its latent, then what the image encoder sees of it."""
+    size, patch = len(image), config.vit_config.patch_size
+    # A canvas that the encoder cannot take as it is gets BAGEL's own resize, as its inferencer does.
+    if size % patch or size > patch * config.vit_max_num_patch_per_side:
+        transform = ImageTransform(*config.vit_transform)
+        image = np.asarray(transform.resize(Image.fromarray(image)))
+    return [VaeImage(latent=latent), VitImage(pixels=to_pixels(image))]
 
 
 def _by_size(sizes: Sequence[int]) -> list[list[int]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .config import BagelConfig
 from .flow import shift_time
-from .items import Dropped, Item, LatentItem, NoisyImage, StateImage, Text, VaeImage, VitImage
+from .items import PLAIN, Drawn, Dropped, Item, LatentItem, NoisyImage, StateImage, Text, VaeImage, VitImage
 from .tokenizer import TokenIds
 
 TEXT, VIT, LATENT = range(3)
@@ -32,6 +32,17 @@ class Entry(NamedTuple):
     """Rotary position of its first token."""
 
 
+class Predicted(NamedTuple):
+    """A stretch of predicted tokens."""
+
+    index: np.ndarray
+    """Place in the sequence of the tokens that predict."""
+    labels: np.ndarray
+    weight: float
+    balance: float
+    drawn: Drawn
+
+
 @dataclass(slots=True)
 class Plan:
     """What one pass over the items collects."""
@@ -46,8 +57,8 @@ class Plan:
     """Items in order, all samples."""
     total: int = 0
     """Tokens so far."""
-    ce: list[tuple[np.ndarray, np.ndarray, float, float]] = field(default_factory=list)
-    """(sequence index, labels, weight, balance) of each stretch of predicted tokens."""
+    ce: list[Predicted] = field(default_factory=list)
+    """Stretches of predicted tokens."""
     vit: list[Tensor] = field(default_factory=list)
     """Pixels of each encoder image."""
     latent: list[tuple[LatentItem, tuple[int, int], float]] = field(default_factory=list)
@@ -101,9 +112,11 @@ class Plan:
             labels, chosen = ids[1:], np.ones(len(ids) - 1, bool) if item.loss is True else np.array(item.loss, bool)
             if chosen.shape != labels.shape:
                 raise ValueError(f"Expected {len(labels)} loss flags (ids, closing marker), got {len(chosen)}.")
-            self.ce.append((where[:-1][chosen], labels[chosen], item.weight, len(labels) ** -0.5))
+            found = where[:-1][chosen], labels[chosen]
+            self.ce.append(Predicted(*found, item.weight, len(labels) ** -0.5, _checked(item.drawn, len(found[1]))))
         if isinstance(item, Text | VitImage | VaeImage) and item.switch is not None:
-            self.ce.append((where[-1:], np.array([item.switch]), item.switch_weight, 1.0))
+            drawn = PLAIN if isinstance(item, VaeImage) else _checked(item.switch_drawn, 1)
+            self.ce.append(Predicted(where[-1:], np.array([item.switch]), item.switch_weight, 1.0, drawn))
 
     def _time(self, item: LatentItem) -> float:
         """Final t of a latent image."""
@@ -117,6 +130,14 @@ class Plan:
                 raise ValueError("Expected rng, to draw the timestep of a NoisyImage without t, got None.")
             raw = self.rng.standard_normal()
         return shift_time(float(1.0 / (1.0 + np.exp(-raw))), self.config.timestep_shift)
+
+
+def _checked(drawn: Drawn, num: int) -> Drawn:
+    if len(drawn.allowed) not in (0, num):
+        raise ValueError(f"Expected the allowed ids of {num} predicted tokens, got {len(drawn.allowed)} sets.")
+    if not drawn.temperature > 0:
+        raise ValueError(f"Expected a temperature above 0 of drawn tokens, got {drawn.temperature!r}.")
+    return drawn
 
 
 def latent_grid(item: LatentItem, config: BagelConfig) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from .config import BagelConfig
 from .embeddings import grid_position_ids, patchify
 from .items import Dropped, Item, LatentItem, NoisyImage, StateImage, Text, VaeImage, VitImage
 from .layers import Routing
-from .plan import TEXT, Plan
+from .plan import TEXT, Plan, Predicted
 from .tokenizer import TokenIds
 
 __all__ = ["Dropped", "Item", "NoisyImage", "Pack", "StateImage", "Text", "VaeImage", "VitImage", "pack"]
@@ -39,6 +39,10 @@ class CrossEntropy:
     """float32 (C,): factor on each."""
     balance: Tensor
     """float32 (C,): official re-weighting, 1/sqrt(labels of the text); 1 for a switch."""
+    temperatures: Tensor
+    """float32 (C,): what logits are divided by; 1 unless the tokens were drawn at another temperature."""
+    allowed: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    """(which of the C, ids it could be drawn from), where that was not the whole vocabulary."""
 
 
 class Visibility(NamedTuple):
@@ -206,14 +210,21 @@ def _rows(lengths: Sequence[int], row_length: int | None) -> tuple[np.ndarray, n
     return np.full((len(fill), width), -1, np.int64), slots
 
 
-def _cross_entropy(parts: list[tuple[np.ndarray, np.ndarray, float, float]], flat: np.ndarray) -> CrossEntropy:
-    counts = [len(p[0]) for p in parts]
-    weights, balance = (np.repeat(np.array([p[i] for p in parts], np.float32), counts) for i in (2, 3))
+def _cross_entropy(parts: list[Predicted], flat: np.ndarray) -> CrossEntropy:
+    counts = [len(p.labels) for p in parts]
+    each = [[p.weight for p in parts], [p.balance for p in parts], [p.drawn.temperature for p in parts]]
+    starts = np.cumsum(counts, dtype=np.int64) - counts
+    allowed = [
+        (int(start) + k, tuple(ids))
+        for part, start in zip(parts, starts, strict=True)
+        for k, ids in enumerate(part.drawn.allowed)
+        if ids is not None
+    ]
     return CrossEntropy(
-        _int(flat[_joined((p[0] for p in parts), np.int64)]),
-        _int(_joined((p[1] for p in parts), np.int64)),
-        torch.from_numpy(weights),
-        torch.from_numpy(balance),
+        _int(flat[_joined((p.index for p in parts), np.int64)]),
+        _int(_joined((p.labels for p in parts), np.int64)),
+        *(torch.from_numpy(np.repeat(np.array(values, np.float32), counts)) for values in each),
+        tuple(allowed),
     )
 
 
