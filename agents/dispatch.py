@@ -186,6 +186,12 @@ class Dispatcher:
             return [asked.results[index] for index in range(asked.size)]
 
     @property
+    def busy(self) -> list[Worker]:
+        """Workers with a task in hand."""
+        with self._changed:
+            return [worker for worker, job in self._pending.values() if job is not None]
+
+    @property
     def stats(self) -> dict[str, float]:
         """Tasks done again so far, and workers that are there now."""
         with self._changed:

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from .bagel.model import Bagel
     from .bagel.noise import Noise
 
-NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "one-shot", "best-of-n", "custom")
+NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", "best-of-n", "custom")
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
-"""The checkpoint that comes with the package."""
+"""The checkpoint that comes with the package, and is drawn with where none is named."""
+NANO = SHIPPED.with_name("nano-v1")
+"""The smaller one, a start for reinforcement learning in minutes."""
 NUMBER = (int, float)
 
 
@@ -62,7 +64,7 @@ def load_policy(
         return Human()
     if name == "custom":
         return _custom(settings["target"])
-    if name in ("bagel", "bagel-tiny", "one-shot"):
+    if name in ("bagel", "bagel-tiny", "bagel-nano", "one-shot"):
         return _bagel(settings, steps, guidance, noise, is_recorded)
     if name == "best-of-n":
         from .search import BestOfN
@@ -123,16 +125,21 @@ def _bagel(
 
     if settings["name"] == "one-shot":
         model = _model(settings)
-        return OneShot(model, Tokenizer.load(_path(settings)), sampling)
+        return OneShot(model, Tokenizer.load(checkpoint_of(settings)), sampling)
     check_number("policy.temperature", settings["temperature"], 0, NUMBER)
     check_number("policy.max_tokens", settings["max_tokens"], 1)
     texts = {key: settings[key] for key in ("temperature", "max_tokens")}
     model = _model(settings)
-    return Interleaved(model, Tokenizer.load(_path(settings)), sampling, is_recorded=is_recorded, **texts)
+    return Interleaved(model, Tokenizer.load(checkpoint_of(settings)), sampling, is_recorded=is_recorded, **texts)
 
 
-def _path(settings: Mapping[str, Any]) -> Path:
-    path = Path(str(settings["path"] or SHIPPED))
+def checkpoint_of(settings: Mapping[str, Any]) -> Path:
+    """Folder of the checkpoint that these settings name, or that ships.
+
+    Raises:
+        ValueError: There is no such folder.
+    """
+    path = Path(str(settings["path"] or (NANO if settings["name"] == "bagel-nano" else SHIPPED)))
     if not path.is_dir():
         raise ValueError(f"Expected policy.path to be the folder of a checkpoint, got {str(path)!r}.")
     return path
@@ -145,7 +152,7 @@ def _model(settings: Mapping[str, Any]) -> "Bagel":
     from .adapter import check_fit, merge, read_adapter
     from .bagel.checkpoint import load
 
-    path, dtype = _path(settings), getattr(torch, str(settings["dtype"]), None)
+    path, dtype = checkpoint_of(settings), getattr(torch, str(settings["dtype"]), None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {settings['dtype']!r}.")
     device = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")

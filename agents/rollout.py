@@ -84,6 +84,7 @@ def rollout(
     rules: Rules | None = None,
     score_fn: ScoreFn | None = None,
     threads: int | None = None,
+    is_graded_throughout: bool = False,
 ) -> list[Trajectory]:
     """Draw one chunk.
 
@@ -93,6 +94,10 @@ def rollout(
         rules: Size, budget, grammar.
         score_fn: Judges the finished transcripts, all at once; the verdicts are also written into them.
         threads: Threads of torch meanwhile; ``None``: as they are. Equal results need equal numbers.
+        is_graded_throughout: Whether ``Trajectory.progress`` is filled: every canvas on the way is judged too.
+
+    Raises:
+        ValueError: A judge that returns another number of scores than there are transcripts.
     """
     rules = rules or Rules()
     transcripts = [
@@ -107,11 +112,42 @@ def rollout(
     ]
     with torch_threads(threads):
         trajectories = play(policy, transcripts, [episode.seed for episode in chunk], rules)
-    if score_fn is not None and trajectories:
-        for trajectory, score in zip(trajectories, score_fn(transcripts), strict=True):
-            trajectory.score = score
-            trajectory.transcript.grade(score)
+    if score_fn is not None:
+        grade(trajectories, score_fn, is_graded_throughout=is_graded_throughout)
     return trajectories
+
+
+def grade(trajectories: Sequence[Trajectory], score_fn: ScoreFn, *, is_graded_throughout: bool = False) -> None:
+    """Judge finished trajectories, all at once; the verdicts are also written into their transcripts.
+
+    Args:
+        trajectories: Get a score, and ``progress`` where asked for.
+        score_fn: Judges.
+        is_graded_throughout: Whether the transcript up to each image is judged too.
+
+    Raises:
+        ValueError: A judge that returns another number of scores than there are transcripts.
+    """
+    wholes = [trajectory.transcript for trajectory in trajectories]
+    images = [
+        (i, k)
+        for i, transcript in enumerate(wholes)
+        for k, entry in enumerate(transcript.emissions)
+        if is_graded_throughout and entry.stage.is_image and not entry.error
+    ]
+    judged = [*wholes, *(wholes[i].cut(k + 1) for i, k in images)]
+    scores = list(score_fn(judged)) if judged else []
+    if len(scores) != len(judged):
+        raise ValueError(f"Expected a score for each of {len(judged)} transcripts, got {len(scores)}.")
+    canvases = dict(zip(images, (score.total for score in scores[len(wholes) :]), strict=True))
+    for i, (trajectory, score) in enumerate(zip(trajectories, scores, strict=False)):
+        trajectory.score = score
+        trajectory.transcript.grade(score)
+        if is_graded_throughout:
+            last: float | None = None
+            trajectory.progress = [
+                last := canvases.get((i, k), last) for k in range(len(trajectory.transcript.emissions))
+            ]
 
 
 def play(

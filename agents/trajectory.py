@@ -19,6 +19,9 @@ class Trajectory:
     where it came from somebody else (words from outside, a transcript that was taken up)."""
     score: Score | None = None
     """The verdict; ``None``: not judged."""
+    progress: list[float | None] = field(default_factory=list)
+    """``progress[k]``: the outcome of the canvas as it is after emission ``k``, ``None`` where there is no verdict on it;
+    empty unless it was graded throughout."""
 
     @property
     def cost(self) -> Cost:

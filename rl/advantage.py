@@ -155,7 +155,7 @@ class Outcome:
 class RewardToGo:
     """An emission answers for what it and later ones earn, and for the outcome; compared within its stage and number."""
 
-    outcome: Outcome = Outcome()  # noqa: RUF009 - frozen
+    outcome: Outcome = Outcome()
     """What comes at the end."""
     discount: float = 1.0
     """Of what later emissions earn."""

@@ -32,8 +32,11 @@ class Rollouts(Protocol):
         """What there is to report so far, by name."""
         ...
 
-    def submit(self, chunks: Sequence[Chunk], weights: Weights) -> Ticket:
-        """Ask for chunks, to be drawn with these weights; several generations may be asked for at a time."""
+    def submit(self, chunks: Sequence[Chunk], weights: Weights, *, is_greedy: bool = False) -> Ticket:
+        """Ask for chunks, to be drawn with these weights; several generations may be asked for at a time.
+
+        ``is_greedy``: as the policy is evaluated, with the most probable words and without noise.
+        """
         ...
 
     def wait(self, ticket: Ticket) -> list[list[Trajectory]]:
@@ -70,6 +73,10 @@ class RolloutWorker:
         with torch_threads(threads):
             self.policy = make_policy()
         self._receiver = Receiver(self.policy.model)
+        sampling = replace(self.policy.pictures.sampling, noise=None)
+        self._greedy = Interleaved(
+            self.policy.model, self.policy.tokenizer, sampling, max_tokens=self.policy.max_tokens
+        )
 
     def install(self, weights: Weights) -> int:
         """Draw with these weights from now on; their version.
@@ -80,12 +87,13 @@ class RolloutWorker:
         with torch_threads(self.threads):  # products of matrices depend on it in their last digits
             return self._receiver.install(weights)
 
-    def run(self, chunk: Chunk, version: int) -> list[Trajectory]:
+    def run(self, chunk: Chunk, version: int, is_greedy: bool = False) -> list[Trajectory]:
         """Draw a chunk.
 
         Args:
             chunk: Episodes, drawn as one batch.
             version: Of the weights it is to be drawn with.
+            is_greedy: Whether to draw as the policy is evaluated, not as it learns.
 
         Raises:
             RuntimeError: Other weights are installed.
@@ -93,12 +101,12 @@ class RolloutWorker:
         if self._receiver.version != version:
             raise RuntimeError(f"Expected weights of version {version}, got {self._receiver.version}.")
         return rollout(
-            self.policy,
+            self._greedy if is_greedy else self.policy,
             chunk,
             rules=self.rules,
             score_fn=self.score_fn,
             threads=self.threads,
-            **({"is_graded_throughout": True} if self.is_graded_throughout else {}),
+            is_graded_throughout=self.is_graded_throughout,
         )
 
 
@@ -120,13 +128,13 @@ class LocalRollouts:
         """Workers lost, of which there are none here."""
         return {"retries": 0.0}
 
-    def submit(self, chunks: Sequence[Chunk], weights: Weights) -> Ticket:
+    def submit(self, chunks: Sequence[Chunk], weights: Weights, *, is_greedy: bool = False) -> Ticket:
         """Draw right away."""
         if self._worker is None:
             self._worker = self._make_worker()
         version = self._worker.install(weights)
         ticket, self._next = self._next, self._next + 1
-        self._drawn[ticket] = [self._worker.run(chunk, version) for chunk in chunks]
+        self._drawn[ticket] = [self._worker.run(chunk, version, is_greedy) for chunk in chunks]
         return ticket
 
     def wait(self, ticket: Ticket) -> list[list[Trajectory]]:
@@ -155,9 +163,9 @@ class RemoteWorker:
         tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
         return self._worker.install(replace(weights, tensors=tensors))
 
-    def run(self, chunk: Chunk, version: int) -> list[Trajectory]:
+    def run(self, chunk: Chunk, version: int, is_greedy: bool) -> list[Trajectory]:
         """See ``RolloutWorker.run``."""
-        return self._worker.run(chunk, version)
+        return self._worker.run(chunk, version, is_greedy)
 
 
 class RayRollouts:
@@ -196,12 +204,12 @@ class RayRollouts:
         """Chunks that were drawn again because their worker was lost, and workers that are there."""
         return self.pool.stats
 
-    def submit(self, chunks: Sequence[Chunk], weights: Weights) -> Ticket:
+    def submit(self, chunks: Sequence[Chunk], weights: Weights, *, is_greedy: bool = False) -> Ticket:
         """Queue up chunks; the weights go to Ray once, and from there to each worker that has others."""
         arrays = {name: tensor.numpy() for name, tensor in weights.tensors.items()}
         packed: Packed = (replace(weights, tensors={}), arrays)
         setup = Setup((weights.version, weights.checksum), "install", self.pool.share(packed))
-        return self.pool.submit([Task("run", (list(chunk), weights.version), setup) for chunk in chunks])
+        return self.pool.submit([Task("run", (list(chunk), weights.version, is_greedy), setup) for chunk in chunks])
 
     def wait(self, ticket: Ticket) -> list[list[Trajectory]]:
         """The trajectories, when all are drawn.

@@ -23,7 +23,8 @@ import torch
 from diffusers import AutoencoderKL
 
 from ..envs.scenes.render import COLORS, SHAPES, SIZE, Object, Scene, render
-from .run_folder import RunFolder, replacing, stop_requests
+from ..agents.run_folder import RunFolder, stop_requests
+from ..envs.files import replacing
 
 KL_WEIGHT = 1e-3
 """Measured: keeps the latents near unit scale at no visible cost of detail."""

@@ -30,7 +30,7 @@ from ..envs.scenes.render import Scene, render
 from ..envs.scenes.tasks import sample_task
 from ..envs.transcript import Transcript
 from .collator import Example, ImageTable, Picture, Words, from_transcript
-from .run_folder import replacing
+from ..envs.files import replacing
 
 KINDS = ("draw", "edit", "fix", "caption", "plan", "talk", "trajectory")
 """Kinds of examples, as above."""

@@ -28,7 +28,7 @@ from ..agents.bagel.tokenizer import Tokenizer
 from .collator import Collator, Example, ImageTable, Words, from_transcript
 from .cost import num_flops, num_tokens
 from .mixture import HABITS, Builder, encode_latents, read_examples, write_examples
-from .run_folder import RunFolder, stop_requests
+from ..agents.run_folder import RunFolder, stop_requests
 from .self_sampling import own_transcripts
 from .tokenizer import build_tokenizer
 

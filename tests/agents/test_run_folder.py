@@ -6,7 +6,8 @@ import signal
 
 import pytest
 
-from strokes.sft.run_folder import RunFolder, replacing, stop_requests
+from strokes.agents.run_folder import RunFolder, stop_requests
+from strokes.envs.files import replacing
 
 SETTINGS = {"out": "a", "lr": 0.1, "betas": [0.9, 0.95], "mixture": {"draw": {"num": 3}, "plan": {"num": 1}}}
 

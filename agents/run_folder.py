@@ -9,7 +9,6 @@ Every file but the log replaces its predecessor only when complete.
 """
 
 import json
-import os
 import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping
@@ -20,14 +19,7 @@ from typing import Any
 
 import torch
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to that takes the place of ``path`` when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    yield partial
-    os.replace(partial, path)
+from ..envs.files import replacing
 
 
 @contextmanager

@@ -1,0 +1,197 @@
+"""The rollout buffer on disk: everything that a run needs to go on in the middle of a generation.
+
+``state.json`` holds plain values and, where an array belongs, its name in ``tensors.safetensors``. Nothing is pickled,
+so a buffer can be read without trusting who wrote it. Floats go through JSON's shortest exact form and arrays through
+their bytes: what is read equals what was written, bit for bit.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..agents.trajectory import Trajectory
+from ..envs.archive import from_record, to_record
+from ..envs.files import replacing
+from ..envs.protocols import Cost, Reply, Score, Transition
+from ..envs.stages import Emission
+from ..envs.transcript import Entry, Transcript
+from .loss import Steps
+from .sync import Weights
+
+FORMAT, VERSION = "strokes/rollouts", 1
+
+Batch = dict[str, Any]
+"""A micro-batch of the trainer: tensors, trajectories, credits and flow steps, under their names."""
+
+
+def save_buffer(
+    folder: str | Path,
+    position: Mapping[str, Any],
+    batches: Sequence[Batch] | None,
+    admitted: Sequence[tuple[int, Weights]],
+) -> None:
+    """Write a buffer.
+
+    Args:
+        folder: Where to; made if need be.
+        position: How far the run is, plain values.
+        batches: Micro-batches of the current generation; ``None``: there are none yet.
+        admitted: Generations that are being drawn ahead, with the weights they are drawn with.
+    """
+    folder = Path(folder)
+    writer = _Writer()
+    state = {
+        "format": FORMAT,
+        "version": VERSION,
+        "position": dict(position),
+        "batches": None if batches is None else [writer.batch(batch) for batch in batches],
+        "admitted": [[number, writer.weights(weights)] for number, weights in admitted],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "tensors.safetensors") as partial:
+        save_file(writer.tensors, partial)
+    with replacing(folder / "state.json") as partial:
+        partial.write_text(json.dumps(state) + "\n")
+
+
+def load_buffer(
+    folder: str | Path, device: torch.device | str = "cpu"
+) -> tuple[dict[str, Any], list[Batch] | None, list[tuple[int, Weights]]]:
+    """Position, micro-batches and admitted generations of a buffer.
+
+    Raises:
+        ValueError: The folder holds no buffer of this version.
+    """
+    folder = Path(folder)
+    try:
+        state = json.loads((folder / "state.json").read_text())
+        tensors = load_file(folder / "tensors.safetensors")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"Expected a rollout buffer in {str(folder)!r}, written with its checkpoint, got {error}; resume from another "
+            "checkpoint."
+        ) from error
+    if (state.get("format"), state.get("version")) != (FORMAT, VERSION):
+        raise ValueError(
+            f"Expected {FORMAT} version {VERSION} in {str(folder)!r}, got {state.get('format')!r} version "
+            f"{state.get('version')!r}; resume with the version of strokes that wrote it."
+        )
+    reader = _Reader(tensors, device)
+    batches = None if state["batches"] is None else [reader.batch(batch) for batch in state["batches"]]
+    return state["position"], batches, [(number, reader.weights(record)) for number, record in state["admitted"]]
+
+
+class _Writer:
+    """Puts arrays aside while values become plain."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+
+    def put(self, value: Any) -> str:
+        """Keep an array; the name it is kept under."""
+        name = str(len(self.tensors))
+        tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) else value.detach()
+        self.tensors[name] = tensor.cpu().clone(memory_format=torch.contiguous_format)
+        return name
+
+    def batch(self, batch: Batch) -> dict[str, Any]:
+        return {name: self._value(name, value) for name, value in batch.items()}
+
+    def _value(self, name: str, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self.put(value)
+        if name == "trajectories":
+            return [self._trajectory(each) for each in value]
+        if name == "credits":
+            return [self.put(each) for each in value]
+        if name.endswith("_steps"):
+            return [[self.put(tensor) for tensor in each] for each in value]
+        raise TypeError(f"Expected tensors, trajectories, credits or flow steps in a batch, got {name!r}.")
+
+    def _trajectory(self, trajectory: Trajectory) -> dict[str, Any]:
+        transcript, score = trajectory.transcript, trajectory.score
+        images = [None if isinstance(e.content, str) else self.put(e.content) for e in transcript.emissions]
+        return {
+            "transcript": to_record(transcript),
+            "images": images,
+            "seed": trajectory.seed,
+            "replies": [None if reply is None else self._reply(reply) for reply in trajectory.replies],
+            "score": None if score is None else [score.total, dict(score.terms), list(score.steps), list(score.pay)],
+            "progress": trajectory.progress,
+        }
+
+    def _reply(self, reply: Reply) -> dict[str, Any]:
+        return {
+            "path": [[self.put(step.x), self.put(step.x_next), *step[2:]] for step in reply.path],
+            "latent": None if reply.latent is None else self.put(reply.latent),
+            "cost": asdict(reply.cost),
+            **{name: getattr(reply, name) for name in _PLAIN},
+        }
+
+    def weights(self, weights: Weights) -> dict[str, Any]:
+        plain = {f.name: getattr(weights, f.name) for f in fields(weights) if f.name != "tensors"}
+        return plain | {"tensors": {name: self.put(tensor) for name, tensor in weights.tensors.items()}}
+
+
+class _Reader:
+    """The way back."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], device: torch.device | str) -> None:
+        self.tensors, self.device = tensors, device
+
+    def batch(self, record: Mapping[str, Any]) -> Batch:
+        return {name: self._value(name, value) for name, value in record.items()}
+
+    def _value(self, name: str, value: Any) -> Any:
+        if name == "trajectories":
+            return [self._trajectory(each) for each in value]
+        if name == "credits":
+            return [self.tensors[each].numpy() for each in value]
+        if name.endswith("_steps"):
+            return [Steps(*(self.tensors[tensor].to(self.device) for tensor in each)) for each in value]
+        return self.tensors[value].to(self.device)
+
+    def _trajectory(self, record: Mapping[str, Any]) -> Trajectory:
+        transcript, score = self._transcript(record), record["score"]
+        replies = zip(transcript.emissions, record["replies"], strict=True)
+        return Trajectory(
+            transcript=transcript,
+            seed=tuple(record["seed"]),
+            replies=[None if reply is None else self._reply(entry, reply) for entry, reply in replies],
+            score=None if score is None else Score(total=score[0], terms=score[1], steps=score[2], pay=score[3]),
+            progress=record["progress"],
+        )
+
+    def _transcript(self, record: Mapping[str, Any]) -> Transcript:
+        names = iter([name for name in record["images"] if name is not None])
+        return from_record(record["transcript"], lambda *_: self.tensors[next(names)].numpy())
+
+    def _reply(self, entry: Entry, record: Mapping[str, Any]) -> Reply:
+        steps = [Transition(self.tensors[x], self.tensors[x_next], *rest) for x, x_next, *rest in record["path"]]
+        plain = {name: _tuples(record[name]) for name in _PLAIN}
+        return Reply(
+            emission=Emission(entry.stage, entry.content),
+            path=tuple(steps),
+            latent=None if record["latent"] is None else self.tensors[record["latent"]],
+            cost=Cost(**record["cost"]),
+            **plain,
+        )
+
+    def weights(self, record: Mapping[str, Any]) -> Weights:
+        return Weights(**{**record, "tensors": {name: self.tensors[at] for name, at in record["tensors"].items()}})
+
+
+_PLAIN = ("source", "tokens", "logps", "allowed", "temperature")
+"""Fields of a reply that JSON holds as they are."""
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, all the way down."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

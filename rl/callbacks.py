@@ -1,0 +1,84 @@
+"""What happens beside learning: stopping when asked, the log file, looks at the held-out set."""
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from .heldout import HeldOut
+
+if TYPE_CHECKING:
+    from .trainer import StrokesTrainer
+
+
+class StopWhenAsked(TrainerCallback):
+    """Saves and ends after the step during which somebody asked for it."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> TrainerControl:
+        """See ``TrainerCallback``."""
+        if self.stop.is_set():
+            control.should_save = control.should_training_stop = True
+        return control
+
+
+class JsonLog(TrainerCallback):
+    """``log.jsonl``: every line of the trainer's log, with its step and the seconds since the run was started."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._begun = time.monotonic()
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Drop lines of steps that a resumed run will take again."""
+        if state.is_world_process_zero and self.path.exists():
+            lines = [
+                line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= state.global_step
+            ]
+            self.path.write_text("".join(f"{line}\n" for line in lines))
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """See ``TrainerCallback``."""
+        if state.is_world_process_zero and logs:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            line = {"step": state.global_step, "seconds": round(time.monotonic() - self._begun, 2), **logs}
+            with self.path.open("a") as file:
+                file.write(json.dumps(line, default=float) + "\n")
+
+
+class Watch(TrainerCallback):
+    """Looks at the held-out set before the first step, and every so many steps."""
+
+    def __init__(self, trainer: "StrokesTrainer", heldout: HeldOut, every: int) -> None:
+        self.trainer, self.heldout, self.every = trainer, heldout, every
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """See ``TrainerCallback``."""
+        if state.global_step == 0:
+            self._look(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """See ``TrainerCallback``."""
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._look(state)
+
+    def _look(self, state: TrainerState) -> None:
+        if not state.is_world_process_zero:
+            return
+        found = self.heldout.look(state.global_step, self.trainer.draw_greedily)
+        self.trainer.log({f"heldout/{name}": value for name, value in found.items()})
+        print(f"step {state.global_step}: held-out strict {found['strict']:.3f}, soft {found['soft']:.3f}", flush=True)

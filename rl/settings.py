@@ -1,0 +1,236 @@
+"""The settings of ``strokes-rl``: ``configs/rl.yaml`` as dataclasses, each checked where it is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import torch
+
+from ..agents.bagel.flow import Kernel
+from ..agents.bagel.generate import Sampling
+from ..agents.bagel.noise import Noise, Window
+from ..agents.command import check_number
+from ..agents.load import sampling_of
+from ..envs.scenes.graph import TAGS
+
+Kind = TypeVar("Kind")
+NUMBER = (int, float)
+SCALES = ("group", "batch", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """Learning of words."""
+
+    coef: float
+    lr: float
+    loss_type: str
+    epsilon: float
+    epsilon_high: float | None
+    beta: float
+    temperature: float
+
+    def __post_init__(self) -> None:
+        for name in ("coef", "lr", "epsilon", "beta"):
+            check_number(f"text.{name}", getattr(self, name), 0, NUMBER)
+        if not self.temperature > 0:
+            raise ValueError(f"Expected text.temperature above 0 (greedy texts teach nothing), got {self.temperature}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Learning of images."""
+
+    coef: float
+    lr: float
+    form: str
+    clip: float | None
+    regulariser: str | None
+    beta: float
+    kernel: Kernel
+    eta: float
+    window: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        for name in ("coef", "lr", "beta"):
+            check_number(f"flow.{name}", getattr(self, name), 0, NUMBER)
+
+    @property
+    def noise(self) -> Noise | None:
+        """Stochastic steps; none where images are not learnt from."""
+        if self.coef == 0:
+            return None
+        return Noise(kernel=self.kernel, eta=self.eta, window=Window(**self.window))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credit:
+    """Which emission is credited with what."""
+
+    name: str
+    price: float
+    stop_bonus: float
+    target: str | None
+
+    def __post_init__(self) -> None:
+        if self.name not in ("outcome", "stages", "improvement", "custom"):
+            raise ValueError(f"Expected credit.name among outcome, stages, improvement, custom, got {self.name!r}.")
+        if (self.name == "custom") != (self.target is not None):
+            raise ValueError(f"Expected credit.target exactly with credit.name=custom, got {self.target!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lora:
+    """Adapters."""
+
+    rank: int
+    alpha: int
+    experts: str
+
+    def __post_init__(self) -> None:
+        check_number("lora.rank", self.rank, 1)
+        if self.experts not in ("both", "und", "gen"):
+            raise ValueError(f"Expected lora.experts among both, und, gen, got {self.experts!r}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardSettings:
+    """Who judges."""
+
+    outcome: str
+    target: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """Who draws, and where."""
+
+    kind: str
+    workers: int
+    chunk: int
+    threads: int
+    staleness: int
+    address: str | None
+    gpus: float
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("local", "ray"):
+            raise ValueError(f"Expected rollout.kind to be local or ray, got {self.kind!r}.")
+        for name, least in (("workers", 1), ("chunk", 1), ("threads", 1), ("staleness", 0)):
+            check_number(f"rollout.{name}", getattr(self, name), least)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutSettings:
+    """What is watched while learning."""
+
+    every: int
+    """Generations between two looks; 0: never."""
+    limit: int
+    num_samples: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """``configs/rl.yaml``, composed."""
+
+    policy: Mapping[str, Any]
+    seed: int
+    steps: int
+    prompts: int
+    group: int
+    updates: int
+    iterations: int
+    micro_batch: int
+    tasks: Mapping[str, float] | None
+    scale: str
+    prefix: str
+    max_grad_norm: float
+    gradient_checkpointing: bool
+    text: Text
+    flow: Flow
+    credit: Credit
+    lora: Lora | None
+    reward: RewardSettings
+    rollout: Rollout
+    heldout: HeldOutSettings
+    save_every: int
+    keep: int
+    report_to: Sequence[str]
+    num_steps: int
+    guidance: float
+    size: int
+    out: str
+
+    def __post_init__(self) -> None:
+        counts = ("steps", "prompts", "updates", "iterations", "micro_batch", "save_every", "num_steps")
+        for name in counts:
+            check_number(name, getattr(self, name), 1)
+        check_number("keep", self.keep, 2)  # the last one may be cut short by a kill
+        check_number("seed", self.seed, 0)
+        check_number("guidance", self.guidance, 0, NUMBER)
+        if type(self.group) is not int or self.group < 2:
+            raise ValueError(f"Expected group to be at least 2 (alone there is no advantage), got {self.group!r}.")
+        if self.scale not in SCALES:
+            raise ValueError(f"Expected scale among {', '.join(SCALES)}, got {self.scale!r}.")
+        if self.prefix not in ("grad", "detach"):
+            raise ValueError(f"Expected prefix to be grad or detach, got {self.prefix!r}.")
+        if not (self.text.coef or self.flow.coef):
+            raise ValueError("Expected text.coef or flow.coef above 0, got both 0: nothing would be learnt.")
+        if self.text.coef == 0 == self.text.beta and self.prefix == "detach" and self.flow.lr == 0:
+            raise ValueError("Expected something to learn, got no text loss and flow.lr=0 with prefix=detach.")
+        if unknown := set(self.tasks or ()) - set(TAGS):
+            raise ValueError(f"Expected tasks among {', '.join(TAGS)}, got {', '.join(sorted(unknown))}.")
+        if self.prompts * self.group % self.updates:
+            raise ValueError(
+                f"Expected prompts x group ({self.prompts * self.group} drawings) to be a multiple of updates, got "
+                f"{self.updates}."
+            )
+
+    def gradient_accumulation(self, num_processes: int) -> int:
+        """Micro-batches of one update in each process.
+
+        Raises:
+            ValueError: The drawings of an update cannot be shared out evenly.
+        """
+        share = self.prompts * self.group // self.updates
+        if share % (num_processes * self.micro_batch):
+            raise ValueError(
+                f"Expected the drawings of an update ({share}) to be a multiple of processes x micro_batch "
+                f"({num_processes} x {self.micro_batch}); set micro_batch to a divisor."
+            )
+        return share // (num_processes * self.micro_batch)
+
+    @property
+    def sampling(self) -> Sampling:
+        """How images are sampled while learning."""
+        return sampling_of(self.policy, self.num_steps, self.guidance, self.flow.noise)
+
+    @property
+    def device(self) -> str:
+        """Of the model that learns."""
+        return str(self.policy["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights that do not learn."""
+        return getattr(torch, str(self.policy["dtype"]))
+
+
+def nested(kind: type[Kind], values: Mapping[str, Any], where: str = "") -> Kind:
+    """A mapping as the dataclass that mirrors it, and so on inside.
+
+    Raises:
+        ValueError: A key that is missing or not known, or a value that is refused.
+    """
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if wrong := sorted(set(values) ^ set(names)):
+        raise ValueError(f"Expected settings of configs/rl.yaml, got {', '.join(where + name for name in wrong)}.")
+    made = {}
+    for name in names:
+        inner = next((k for k in (hints[name], *get_args(hints[name])) if is_dataclass(k)), None)
+        is_given = inner is not None and values[name] is not None
+        made[name] = nested(inner, values[name], f"{where}{name}.") if is_given else values[name]  # type: ignore[arg-type]
+    return kind(**made)

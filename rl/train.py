@@ -1,0 +1,259 @@
+"""``strokes-rl``: from a checkpoint to an adapter, curves and a report.
+
+One run is one folder: ``run.json`` (its settings), ``checkpoints/`` (everything needed to go on, rollouts included),
+``log.jsonl``, ``heldout.jsonl``, and at the end ``adapter/``, ``curves.png`` and ``report.html``. Started again on its
+folder with the same settings, a run goes on where it stood, exactly. ``configs/rl.yaml`` says what can be set.
+"""
+
+import importlib
+import os
+import sys
+import threading
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import LoraConfig
+from trl import GRPOConfig
+
+from ..agents import command
+from ..agents.bagel.checkpoint import load
+from ..agents.bagel.tokenizer import Tokenizer
+from ..agents.load import checkpoint_of, load_policy
+from ..agents.pool import Resources
+from ..agents.replay import Replayer
+from ..agents.rollout import Rules
+from ..agents.run_folder import RunFolder, stop_requests
+from ..envs.protocols import Reward
+from ..envs.scenes.tasks import sample_task
+from ..rewards.scenes import SceneReward
+from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
+from .callbacks import JsonLog, StopWhenAsked, Watch
+from .heldout import HeldOut
+from .loss import FlowObjective
+from .settings import Credit, Flow, Lora, RewardSettings, Settings, nested
+from .trainer import Learning, StrokesTrainer
+from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
+
+FREE = {"out", "rollout", "report_to", "save_every", "keep", "heldout"}
+"""Settings that may differ when a run goes on: where it runs and what is written down."""
+FIGURES = ("reward", "heldout/strict", "heldout/soft", "drift/text_max", "drift/flow_max", "images_per_drawing")
+MATRICES = r"language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
+"""Matrices with adapters: those of all layers (flow_grpo, verl-omni, UniRL), of the experts named."""
+EXPERTS = {"both": "(_moe_gen)?", "und": "", "gen": "_moe_gen"}
+
+
+def main() -> int:
+    """The console script; returns the exit code, 143 where it was asked to stop before the end."""
+    return command.run(_task, "rl")
+
+
+def _task(config: Any, folder: Path) -> bool:
+    from omegaconf import OmegaConf
+
+    settings: Settings = nested(Settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
+    if not train(settings, folder):
+        raise SystemExit(143)
+    return True
+
+
+def train(settings: Settings, folder: Path) -> bool:
+    """Run, or go on with, one training run.
+
+    Args:
+        settings: All of it.
+        folder: The run's folder.
+
+    Returns:
+        Whether the run is finished; false where it was asked to stop.
+    """
+    run = RunFolder(folder, asdict(settings), free=FREE)
+    if run.metrics is not None:
+        print(f"{folder} is finished: {run.metrics}", flush=True)
+        return True
+    with stop_requests() as stop:
+        trainer = make_trainer(settings, folder, stop)
+        run.begin()
+        try:
+            trainer.train(resume_from_checkpoint=latest_checkpoint(folder))
+        finally:
+            trainer.rollouts.close()
+    state = trainer.state
+    if state.global_step < trainer.args.max_steps:
+        print(f"stopped after step {state.global_step}; the same command goes on", flush=True)
+        return False
+    if trainer.is_world_process_zero():
+        trainer.save_model(str(folder / "adapter"))
+        last = {name: value for line in state.log_history for name, value in line.items()}
+        run.finish({"steps": state.global_step} | {name: last.get(name) for name in FIGURES})
+        print(f"{folder} is finished: {run.metrics}", flush=True)
+    return True
+
+
+def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> StrokesTrainer:
+    """Everything of a run, put together."""
+    checkpoint = checkpoint_of(settings.policy)
+    model, tokenizer = load(checkpoint, dtype=settings.dtype, device=settings.device), Tokenizer.load(checkpoint)
+    model.vae.requires_grad_(False)
+    learning = Learning(
+        credit=credit_rule(settings.credit),
+        objective=objective(settings.flow),
+        text_coef=settings.text.coef,
+        flow_coef=settings.flow.coef,
+        gen_learning_rate=settings.flow.lr,
+        chunk_size=settings.rollout.chunk,
+        max_staleness=settings.rollout.staleness,
+    )
+    trainer = StrokesTrainer(
+        model,
+        tokenizer,
+        tasks(settings, settings.prompts * settings.steps),
+        rollouts(settings),
+        Replayer(model.config, tokenizer, settings.sampling, prefix=settings.prefix),
+        learning,
+        arguments(settings, folder),
+        peft_config=adapters(settings.lora),
+        callbacks=[StopWhenAsked(stop), JsonLog(folder / "log.jsonl")],
+    )
+    if settings.heldout.every:
+        watched = HeldOut(folder / "heldout.jsonl", **_without(asdict(settings.heldout), "every"))
+        trainer.add_callback(Watch(trainer, watched, settings.heldout.every * settings.updates * settings.iterations))
+    return trainer
+
+
+def rollouts(settings: Settings) -> Rollouts:
+    """Who draws."""
+    make_policy = partial(
+        load_policy,
+        {**settings.policy, "temperature": settings.text.temperature},
+        steps=settings.num_steps,
+        guidance=settings.guidance,
+        noise=settings.flow.noise,
+        is_recorded=True,
+    )
+    make_worker = partial(
+        RolloutWorker,
+        make_policy,  # type: ignore[arg-type]
+        Rules(size=settings.size),
+        reward(settings.reward),
+        threads=settings.rollout.threads,
+        is_graded_throughout=settings.credit.name in ("improvement", "custom"),
+    )
+    if settings.rollout.kind == "local":
+        return LocalRollouts(make_worker)
+    resources = Resources(num_cpus=settings.rollout.threads, num_gpus=settings.rollout.gpus)
+    return RayRollouts(make_worker, settings.rollout.workers, resources=resources, address=settings.rollout.address)
+
+
+def arguments(settings: Settings, folder: Path) -> GRPOConfig:
+    """TRL's settings of a run."""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    accumulation = settings.gradient_accumulation(processes)
+    return GRPOConfig(
+        output_dir=str(folder / "checkpoints"),
+        seed=settings.seed,
+        max_steps=settings.steps * settings.updates * settings.iterations,
+        per_device_train_batch_size=settings.micro_batch,
+        gradient_accumulation_steps=accumulation,
+        steps_per_generation=accumulation * settings.updates,
+        num_iterations=settings.iterations,
+        num_generations=settings.group,
+        scale_rewards=settings.scale,
+        learning_rate=settings.text.lr,
+        lr_scheduler_type="constant",  # flow_grpo, UniGRPO, R3
+        max_grad_norm=settings.max_grad_norm,
+        loss_type=settings.text.loss_type,
+        epsilon=settings.text.epsilon,
+        epsilon_high=settings.text.epsilon_high,
+        beta=settings.text.beta,
+        temperature=settings.text.temperature,
+        disable_dropout=True,
+        gradient_checkpointing=settings.gradient_checkpointing,
+        remove_unused_columns=False,
+        use_cpu=settings.device == "cpu",
+        bf16=False,  # the weights have the precision they are loaded in; adapters and optimizer are float32
+        save_strategy="steps",
+        save_steps=settings.save_every,
+        save_total_limit=settings.keep,
+        logging_steps=1,
+        report_to=list(settings.report_to),
+        disable_tqdm=True,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def adapters(lora: Lora | None) -> LoraConfig | None:
+    """PEFT's settings; ``None``: all weights learn."""
+    if lora is None:
+        return None
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=0.0,
+        target_modules=MATRICES.format(EXPERTS[lora.experts]),
+        init_lora_weights="gaussian",  # flow_grpo, verl-omni
+    )
+
+
+def credit_rule(credit: Credit) -> CreditRule:
+    """The rule that settings name."""
+    outcome = Outcome(price_per_image=credit.price, stop_bonus=credit.stop_bonus)
+    if credit.name == "stages":
+        return RewardToGo(outcome=outcome)
+    if credit.name == "improvement":
+        return Combined({"outcome": 1.0, "improvement": 1.0}, outcome=outcome, improvement=Improvement())
+    return outcome if credit.target is None else imported("credit.target", credit.target)
+
+
+def objective(flow: Flow) -> FlowObjective:
+    """The flow's share of the loss."""
+    clips = {} if flow.clip is None else {"clip_low": flow.clip, "clip_high": flow.clip}
+    return FlowObjective(form=flow.form, regulariser=flow.regulariser, beta=flow.beta, **clips)
+
+
+def reward(settings: RewardSettings) -> Reward:
+    """The judge of training."""
+    return SceneReward(outcome=settings.outcome) if settings.target is None else imported("reward", settings.target)()
+
+
+def imported(name: str, target: str) -> Any:
+    """What ``module:name`` names.
+
+    Raises:
+        ValueError: There is no such thing.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"Expected {name} as 'module:name' of something there is, got {target!r}: {error}.") from error
+
+
+def latest_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint of a run; one that a kill cut short is passed over."""
+    found = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
+    whole = [path for path in found if any(path.glob("rollouts-*/state.json"))]
+    return str(whole[-1]) if whole else None
+
+
+def tasks(settings: Settings, num: int) -> list[tuple[str, dict[str, Any]]]:
+    """Training prompts, the same for every run with this seed: ``num`` of them, drawn with ``settings.tasks``."""
+    rng = np.random.default_rng([settings.seed, 0x7A5C])
+    tags = list(settings.tasks or ())
+    shares = np.array([settings.tasks[tag] for tag in tags], float) if settings.tasks else np.zeros(0)
+    drawn = []
+    for _ in range(num):
+        tag = tags[int(rng.choice(len(tags), p=shares / shares.sum()))] if tags else None
+        task = sample_task(rng, "train", tag)
+        drawn.append((task.prompt, dict(task.meta)))
+    return drawn
+
+
+def _without(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != name}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,388 @@
+"""Joint GRPO over the texts and the images of interleaved trajectories, as a subclass of TRL's ``GRPOTrainer``.
+
+TRL brings the sampler of groups, every text loss, PEFT, accelerate, checkpoints, callbacks and logging. This class
+replaces four of its private methods (pinned by ``tests/rl/test_trl_contract.py``):
+
+* ``_generate``: episodes on canvases, by ``rl.workers``, in place of ``model.generate``. A completion is all tokens
+  that the policy sampled, switches included; images are no tokens, their switch ``<|vision_start|>`` is.
+* ``_generate_and_score_completions``: advantages by ``rl.advantage``, for every emission, spread over its tokens and its
+  stochastic flow steps.
+* ``_get_per_token_logps_and_entropies``: one packed replay of whole trajectories; the text's share goes to TRL, the
+  flow's share waits for
+* ``_compute_loss``: TRL's text loss plus the flow loss of ``rl.loss``, each with its own normaliser.
+
+One generation is one call of ``_generate``: episodes seeded by (seed, generation, prompt, member) and nothing else.
+Weights that rollouts ran with are known by their version, the number of the generation they were collected for.
+"""
+
+import json
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from datasets import Dataset
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from trl import GRPOConfig, GRPOTrainer
+
+from ..agents.bagel.layers import GEN
+from ..agents.bagel.model import Bagel
+from ..agents.bagel.tokenizer import Tokenizer
+from ..agents.replay import Replayed, Replayer
+from ..agents.rollout import Episode, chunks
+from ..agents.trajectory import Trajectory
+from .advantage import CreditRule, advantages
+from .buffer import load_buffer, save_buffer
+from .gauges import Gauges
+from .loss import FlowObjective, Steps
+from .sync import Weights, collect, swapped
+from .workers import Rollouts
+
+Task = tuple[str, Mapping[str, Any]]
+"""A prompt and what rewards need to know of it."""
+
+
+class Observer(Protocol):
+    """Watches what is drawn."""
+
+    def on_rollouts(self, step: int, trajectories: Sequence[Trajectory], credits: Sequence[np.ndarray]) -> None:
+        """A generation of this process, with the advantages of its emissions, float32 (emissions,) each."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learning:
+    """What the joint objective adds to TRL's settings."""
+
+    credit: CreditRule
+    objective: FlowObjective
+    text_coef: float = 1.0
+    """Factor on TRL's text loss; 0 trains images alone."""
+    flow_coef: float = 1.0
+    """Factor on the flow loss; 0 trains texts alone."""
+    gen_learning_rate: float | None = None
+    """Of the gen expert (and what embeds latents); ``None``: that of the und expert, ``args.learning_rate``."""
+    chunk_size: int = 16
+    """Episodes drawn as one batch; see ``agents.rollout``."""
+    max_staleness: int = 0
+    """Generations that rollouts may be ahead of the weights they are trained with: 0 is synchronous. The next
+    generations are admitted early, with the weights of that moment; none is ever discarded."""
+    observers: Sequence[Observer] = ()
+    """Told of every generation."""
+
+
+class StrokesTrainer(GRPOTrainer):
+    """The trainer; ``train()`` and ``train(resume_from_checkpoint=True)`` are those of transformers."""
+
+    def __init__(
+        self,
+        model: Bagel,
+        tokenizer: Tokenizer,
+        tasks: Sequence[Task],
+        rollouts: Rollouts,
+        replayer: Replayer,
+        learning: Learning,
+        args: GRPOConfig,
+        **kwargs: Any,
+    ) -> None:
+        """Set up.
+
+        Args:
+            model: Learns; in full, or its adapters if ``peft_config`` is given.
+            tokenizer: Its tokenizer.
+            tasks: In the order of training. Every generation takes the next ones, from the start again at the end.
+            rollouts: Draws chunks of episodes with given weights, and judges them.
+            replayer: Packs and scores trajectories with the sampling that ``rollouts`` uses.
+            learning: Credit, objective, rates.
+            args: TRL's settings. ``num_generations`` is the size of a group.
+            kwargs: Of ``GRPOTrainer``: ``peft_config``, ``callbacks``.
+
+        Raises:
+            ValueError: Settings that cannot be learnt with.
+        """
+        _check(args, learning, kwargs.get("peft_config"), len(tasks))
+        self.tasks, self.rollouts, self.replayer, self.learning = list(tasks), rollouts, replayer, learning
+        self.tokens = tokenizer
+        self._generation = 0  # of the next call of `_generate`
+        self._admitted: deque[tuple[int, Any, Weights]] = deque()  # generation, ticket, weights
+        self._behaviour: Weights | None = None  # weights that the buffer's trajectories were drawn with
+        self._drawn: list[Trajectory] = []
+        self._replayed: list[Replayed] | None = None  # None while TRL asks for log-probs that are filled in later
+        self._fresh_until = -1
+        args.shuffle_dataset = False  # the tasks come in their order
+        rows = [{"prompt": prompt, "meta": json.dumps(meta)} for prompt, meta in self.tasks]
+        super().__init__(
+            model=model,
+            reward_funcs=[outcome],
+            args=args,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer.base,
+            **kwargs,
+        )
+        self.gauges = Gauges(self.accelerator, self._note, model.dtype)
+
+    def _note(self, name: str, value: float) -> None:
+        self._metrics["train" if self.model.training else "eval"][name].append(float(value))
+
+    # Rollout ----------------------------------------------------------------------------------------
+
+    def episodes(self, generation: int) -> list[Episode]:
+        """This process's episodes of a generation; members of a group are consecutive in the whole of it."""
+        group = self.num_generations
+        num_prompts = self.args.generation_batch_size // group
+        usable = len(self.tasks) // num_prompts * num_prompts  # the sampler drops an incomplete generation
+        start = generation * num_prompts % usable
+        (every,) = chunks(
+            self.tasks[start : start + num_prompts],
+            seed=self.args.seed,
+            step=generation,
+            num_members=group,
+            chunk_size=num_prompts * group,
+        )
+        share = len(every) // self.accelerator.num_processes
+        first = self.accelerator.process_index * share
+        return every[first : first + share]
+
+    def _draw(self) -> list[Trajectory]:
+        """The trajectories of the next generation, drawn now or admitted earlier."""
+        generation = self._generation
+        for ahead in range(generation + len(self._admitted), generation + self.learning.max_staleness + 1):
+            weights = collect(self.accelerator.unwrap_model(self.model), generation)
+            self._admit(ahead, weights)
+        number, ticket, self._behaviour = self._admitted.popleft()
+        assert number == generation
+        self._generation += 1
+        return [trajectory for chunk in self.rollouts.wait(ticket) for trajectory in chunk]
+
+    def _admit(self, generation: int, weights: Weights) -> None:
+        episodes, size = self.episodes(generation), self.learning.chunk_size
+        work = [episodes[k : k + size] for k in range(0, len(episodes), size)]
+        self._admitted.append((generation, self.rollouts.submit(work, weights), weights))
+
+    def draw_greedily(self, episodes: Sequence[Episode]) -> list[Trajectory]:
+        """Episodes drawn as the policy is evaluated, with the weights of the moment."""
+        weights, size = collect(self.accelerator.unwrap_model(self.model), self._generation), self.learning.chunk_size
+        work = [episodes[k : k + size] for k in range(0, len(episodes), size)]
+        ticket = self.rollouts.submit(work, weights, is_greedy=True)
+        return [trajectory for chunk in self.rollouts.wait(ticket) for trajectory in chunk]
+
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        drawn = self._drawn = self._draw()
+        if [trajectory.transcript.prompt for trajectory in drawn] != list(prompts):
+            raise ValueError(
+                "Expected TRL to ask for the prompts of this generation in their order; a sampler or data loader of "
+                "your own cannot be used with StrokesTrainer."
+            )
+        sampled = [[token for _, _, reply in t.own() for token in reply.tokens] for t in drawn]
+        # A completion without tokens has no last one to look at; a policy that said nothing gets a masked one.
+        completions = [ids or [self._tokenizer.pad_token_id] for ids in sampled]
+        masks = [[int(bool(ids))] * len(whole) for ids, whole in zip(sampled, completions, strict=True)]
+        logps = [[logp for _, _, reply in t.own() for logp in reply.logps] or [0.0] for t in drawn]
+        prompt_ids = [self.tokens.encode(prompt) for prompt in prompts]
+        texts = self._tokenizer.batch_decode(completions)
+        self.gauges.drawings(drawn, self.rollouts.stats)
+        return prompt_ids, completions, masks, texts, logps, {"trajectory": drawn}, None, []
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._replayed = None
+        out = super()._generate_and_score_completions(inputs)
+        drawn, width = self._drawn, out["completion_ids"].shape[1]
+        credits = self._credit(drawn)
+        out["trajectories"] = drawn
+        out["credits"] = credits
+        out["advantages"] = pad_sequence([_per_token(*pair) for pair in zip(drawn, credits, strict=True)], True)
+        out["advantages"] = torch.nn.functional.pad(out["advantages"], (0, width - out["advantages"].shape[1])).to(
+            self.accelerator.device
+        )
+        steps = torch.tensor(float(sum(_num_steps(t) for t in drawn)), device=self.accelerator.device)
+        out["num_flow_steps"] = self.accelerator.gather(steps).sum()
+        for name in ("old_per_token_logps", "ref_per_token_logps"):  # placeholders, see `_anchor`
+            out.pop(name, None)
+        for observer in self.learning.observers:
+            observer.on_rollouts(self.state.global_step, drawn, credits)
+        return out
+
+    def _credit(self, drawn: Sequence[Trajectory]) -> list[np.ndarray]:
+        """Advantages of every emission of this process's trajectories, by groups of the whole generation."""
+        signals = [list(self.learning.credit(trajectory)) for trajectory in drawn]
+        lengths = [len(trajectory.replies) for trajectory in drawn]
+        if self.accelerator.num_processes > 1:
+            signals, lengths = gather_object(signals), gather_object(lengths)
+        scaled = advantages(signals, lengths, num_generations=self.num_generations, scale=self.scale_rewards)
+        self.gauges.note("credit/missing", scaled.num_missing)
+        self.gauges.note("credit/idle_groups", scaled.share_idle)
+        first = self.accelerator.process_index * len(drawn)
+        return scaled.values[first : first + len(drawn)]
+
+    # Replay -----------------------------------------------------------------------------------------
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        every = self.args.steps_per_generation * self.num_iterations
+        is_new = self._buffered_inputs is None or self._step % every == 0
+        inputs = super()._prepare_inputs(generation_batch)
+        if is_new and self.model.training:
+            self._fresh_until = self.state.global_step
+            for batch in self._buffered_inputs:
+                self._anchor(batch)
+        return inputs
+
+    def _anchor(self, batch: dict[str, Any]) -> None:
+        """Log-probs at the behaviour weights and under the reference, from the very pack that the loss will use.
+
+        With one update on fresh weights the loss's own detached values are the old ones, and nothing is computed.
+        """
+        every = self.args.steps_per_generation * self.num_iterations
+        stale = self.learning.max_staleness > 0
+        if stale or self.args.gradient_accumulation_steps % every != 0:
+            behaviour = swapped(self.accelerator.unwrap_model(self.model), self._behaviour) if stale else nullcontext()
+            old = self._replay_quietly(batch, behaviour)
+            batch["old_per_token_logps"] = self._padded([each.logps for each in old], batch)
+            batch["old_steps"] = [_steps(each) for each in old]
+        if self.beta or self.learning.objective.needs_reference:
+            reference = self._replay_quietly(batch, self.accelerator.unwrap_model(self.model).disable_adapter())
+            batch["ref_per_token_logps"] = self._padded([each.logps for each in reference], batch)
+            batch["reference_steps"] = [_steps(each) for each in reference]
+
+    def _replay_quietly(self, batch: dict[str, Any], weights: AbstractContextManager[Any]) -> list[Replayed]:
+        with torch.no_grad(), weights:
+            return self.replayer(self.model, batch["trajectories"])
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None, None]:
+        if self._replayed is None:  # TRL scores the whole generation: `_anchor` does so batch by batch
+            return input_ids.new_zeros((len(input_ids), logits_to_keep), dtype=torch.float32), None, None
+        logps = self._padded([each.logps for each in self._replayed], None, logits_to_keep)
+        entropies = self._padded([each.entropies for each in self._replayed], None, logits_to_keep)
+        return logps, entropies, None
+
+    def _padded(self, rows: Sequence[Tensor], batch: Mapping[str, Any] | None, width: int = 0) -> Tensor:
+        width = width or batch["completion_ids"].shape[1]  # type: ignore[index]
+        return torch.stack([torch.nn.functional.pad(row, (0, width - len(row))) for row in rows])
+
+    # Loss -------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        with self.accelerator.autocast():
+            self._replayed = replayed = self.replayer(model, inputs["trajectories"])
+        loss = self.learning.text_coef * super()._compute_loss(model, inputs)
+        loss = loss + self.learning.flow_coef * self._flow_loss(inputs, replayed)
+        if self.accelerator.num_processes > 1:
+            # Processes wait for each other's gradients: a batch without an image must still give some to the gen expert.
+            loss = loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+        if self.state.global_step <= self._fresh_until and not self.learning.max_staleness:
+            self.gauges.drift(inputs["trajectories"], replayed)  # the weights are still those that drew
+        return loss
+
+    def _flow_loss(self, inputs: Mapping[str, Any], replayed: Sequence[Replayed]) -> Tensor:
+        """Sum over the batch's stochastic steps, over their number in one update."""
+        credited = zip(inputs["credits"], replayed, strict=True)
+        credit = torch.cat([torch.from_numpy(values).to(r.logps.device)[r.emission] for values, r in credited])
+        told = self.learning.objective(
+            Steps.cat([_steps(each) for each in replayed]),
+            Steps.cat(inputs["old_steps"]) if "old_steps" in inputs else None,
+            credit,
+            Steps.cat(inputs["reference_steps"]) if "reference_steps" in inputs else None,
+        )
+        per_update = self.current_gradient_accumulation_steps / self.args.steps_per_generation
+        count = inputs["num_flow_steps"].clamp(min=1) / self.accelerator.num_processes * per_update
+        self.gauges.flow(told.metrics, len(credit))
+        return told.per_step.sum() / count
+
+    # Optimizer --------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """Two groups: the und expert at ``args.learning_rate``, the gen expert at its own."""
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
+            named = [(n, p) for n, p in (model or self.model).named_parameters() if p.requires_grad]
+            rate = self.learning.gen_learning_rate
+            groups = [
+                {"params": [p for n, p in named if not is_gen(n)], "lr": self.args.learning_rate},
+                {"params": [p for n, p in named if is_gen(n)], "lr": self.args.learning_rate if rate is None else rate},
+            ]
+            decay = {"weight_decay": self.args.weight_decay}
+            self.optimizer = kind([{**group, **decay} for group in groups if group["params"]], **options)
+        return self.optimizer
+
+    # Checkpoints ------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        position = {
+            "global_step": self.state.global_step,
+            "micro_step": self._step,
+            "generation": self._generation,
+            "fresh_until": self._fresh_until,
+            "behaviour": None if self._behaviour is None else self._behaviour.version,
+        }
+        admitted = [(number, weights) for number, _, weights in self._admitted]
+        save_buffer(folder / f"rollouts-{self.accelerator.process_index}", position, self._buffered_inputs, admitted)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        folder = Path(checkpoint) / f"rollouts-{self.accelerator.process_index}"
+        position, self._buffered_inputs, admitted = load_buffer(folder, self.accelerator.device)
+        if position["global_step"] != self.state.global_step:
+            raise ValueError(
+                f"Expected in {str(folder)!r} the rollouts of step {self.state.global_step}, got those of step "
+                f"{position['global_step']}; resume from a checkpoint whose files belong together."
+            )
+        self._step, self._generation = position["micro_step"], position["generation"]
+        self._fresh_until = position["fresh_until"]
+        for number, weights in admitted:
+            self._admit(number, weights)
+
+
+def outcome(trajectory: Sequence[Trajectory], **_: Any) -> list[float | None]:
+    """TRL's reward function: the outcome of each trajectory, ``None`` where there is no verdict."""
+    return [None if each.score is None else each.score.total for each in trajectory]
+
+
+def is_gen(name: str) -> bool:
+    """Whether a parameter belongs to the gen expert, or embeds or reads latents."""
+    return GEN in name or any(
+        f"{part}." in name for part in ("vae2llm", "llm2vae", "time_embedder", "latent_pos_embed")
+    )
+
+
+def _check(args: GRPOConfig, learning: Learning, peft_config: Any, num_tasks: int) -> None:
+    if args.num_generations < 2:
+        raise ValueError(
+            f"Expected groups of at least 2, got num_generations={args.num_generations}: alone there is no advantage."
+        )
+    if num_tasks < args.generation_batch_size // args.num_generations:
+        raise ValueError(
+            f"Expected at least {args.generation_batch_size // args.num_generations} tasks, one generation of prompts, "
+            f"got {num_tasks}."
+        )
+    if peft_config is None and (args.beta or learning.objective.needs_reference):
+        raise ValueError(
+            "Expected LoRA for a loss that holds the policy near its start (the reference is the model without its "
+            "adapters), got full training; give peft_config, or set beta=0 and no flow regulariser."
+        )
+    if args.max_steps is None or args.max_steps < 1:
+        raise ValueError(f"Expected max_steps of at least 1, got {args.max_steps}.")
+
+
+def _steps(replayed: Replayed) -> Steps:
+    return Steps(replayed.steps, replayed.means, replayed.stds, replayed.velocities)
+
+
+def _num_steps(trajectory: Trajectory) -> int:
+    return sum(step.eta > 0 for _, _, reply in trajectory.own() for step in reply.path)
+
+
+def _per_token(trajectory: Trajectory, credit: np.ndarray) -> Tensor:
+    """The advantage of each sampled token: that of its emission, float32 (N,)."""
+    counts = [0 if reply is None else len(reply.tokens) for reply in trajectory.replies]
+    return torch.from_numpy(np.repeat(credit, counts).astype(np.float32))
