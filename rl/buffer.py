@@ -150,13 +150,13 @@ class _Reader:
         return {name: self._value(name, value) for name, value in record.items()}
 
     def _value(self, name: str, value: Any) -> Any:
+        if isinstance(value, str):
+            return self.tensors[value].to(self.device)
         if name == "trajectories":
             return [self._trajectory(each) for each in value]
         if name == "credits":
             return [self.tensors[each].numpy() for each in value]
-        if name.endswith("_steps"):
-            return [Steps(*(self.tensors[tensor].to(self.device) for tensor in each)) for each in value]
-        return self.tensors[value].to(self.device)
+        return [Steps(*(self.tensors[tensor].to(self.device) for tensor in each)) for each in value]
 
     def _trajectory(self, record: Mapping[str, Any]) -> Trajectory:
         transcript, score = self._transcript(record), record["score"]

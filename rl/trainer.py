@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOConfig, GRPOTrainer
@@ -44,6 +45,8 @@ from .loss import FlowObjective, Steps
 from .sync import Weights, collect, swapped
 from .workers import Rollouts
 
+LEARNT = "learnt.safetensors"
+"""All weights that learn, in their own precision, where there are no adapters."""
 Task = tuple[str, Mapping[str, Any]]
 """A prompt and what rewards need to know of it."""
 
@@ -107,6 +110,7 @@ class StrokesTrainer(GRPOTrainer):
             ValueError: Settings that cannot be learnt with.
         """
         _check(args, learning, kwargs.get("peft_config"), len(tasks))
+        self._has_adapters = kwargs.get("peft_config") is not None
         self.tasks, self.rollouts, self.replayer, self.learning = list(tasks), rollouts, replayer, learning
         self.tokens = tokenizer
         self._generation = 0  # of the next call of `_generate`
@@ -312,6 +316,18 @@ class StrokesTrainer(GRPOTrainer):
         return self.optimizer
 
     # Checkpoints ------------------------------------------------------------------------------------
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Adapters as PEFT writes them; a whole model in BAGEL's layout, and exactly in ``learnt.safetensors``."""
+        super()._save(output_dir, state_dict)
+        if not self._has_adapters:
+            learnt = {name: p.detach().cpu() for name, p in self.model.named_parameters() if p.requires_grad}
+            save_file(learnt, Path(output_dir or self.args.output_dir) / LEARNT)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self._has_adapters:
+            return super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self.model.load_state_dict(load_file(Path(resume_from_checkpoint) / LEARNT), strict=False)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
