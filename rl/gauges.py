@@ -41,12 +41,17 @@ class Gauges:
         self.note("stopped", np.mean([str(t.transcript.ended) == "stop" for t in drawn]))
         self.note("illegal", np.mean([bool(entry.error) for entry in entries]))
         self.note("sampling_steps", np.mean([t.cost.steps for t in drawn]))
-        for name in sorted({name for t in drawn if t.score for name in t.score.terms}):
-            values = [t.score.terms.get(name) for t in drawn if t.score]
-            known = [value for value in values if value is not None]
-            self.note(f"outcome/{name}", np.mean(known) if known else float("nan"))
+        scores = [trajectory.score for trajectory in drawn if trajectory.score is not None]
+        self._means("outcome", [score.terms for score in scores])
+        self._means("stage", [terms for score in scores for terms in score.steps])
         for name, value in stats.items():
             self.note(f"rollout/{name}", value)
+
+    def _means(self, kind: str, terms: Sequence[Mapping[str, float | None]]) -> None:
+        """Mean of every named term over those that have a verdict on it."""
+        for name in sorted({name for each in terms for name in each}):
+            known = [value for each in terms if (value := each.get(name)) is not None]
+            self.note(f"{kind}/{name}", np.mean(known) if known else float("nan"))
 
     def flow(self, metrics: Mapping[str, float], num_steps: int) -> None:
         """Means over all processes, weighted by their numbers of steps; the same collective whatever a batch holds."""

@@ -68,6 +68,8 @@ class Credit:
     """Which emission is credited with what."""
 
     name: str
+    discount: float
+    """Of what later emissions earn, with ``stages``."""
     price: float
     stop_bonus: float
     target: str | None
@@ -98,6 +100,8 @@ class RewardSettings:
     """Who judges."""
 
     outcome: str
+    process: float
+    """What an emission that is wholly wrong costs, in units of the outcome."""
     target: str | None
 
 

@@ -201,7 +201,7 @@ def credit_rule(credit: Credit) -> CreditRule:
     """The rule that settings name."""
     outcome = Outcome(price_per_image=credit.price, stop_bonus=credit.stop_bonus)
     if credit.name == "stages":
-        return RewardToGo(outcome=outcome)
+        return RewardToGo(outcome=outcome, discount=credit.discount)
     if credit.name == "improvement":
         return Combined({"outcome": 1.0, "improvement": 1.0}, outcome=outcome, improvement=Improvement())
     return outcome if credit.target is None else imported("credit.target", credit.target)
@@ -215,7 +215,9 @@ def objective(flow: Flow) -> FlowObjective:
 
 def reward(settings: RewardSettings) -> Reward:
     """The judge of training."""
-    return SceneReward(outcome=settings.outcome) if settings.target is None else imported("reward", settings.target)()
+    if settings.target is not None:
+        return imported("reward.target", settings.target)()
+    return SceneReward(outcome=settings.outcome, process=settings.process)
 
 
 def imported(name: str, target: str) -> Any:
