@@ -7,7 +7,7 @@ one for Ray. One thread serves all workers, so that they are never idle while wh
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -96,10 +96,9 @@ class _Job:
 class _Ticket:
     """Tasks that were submitted together."""
 
+    size: int
+    then: Callable[[int, Any], None] | None
     results: dict[int, Any] = field(default_factory=dict)
-    fresh: deque[int] = field(default_factory=deque)
-    """Places of results that nobody has seen yet, as they came in."""
-    size: int = 0
     error: BaseException | None = None
 
 
@@ -138,42 +137,31 @@ class Dispatcher:
         """What ``Setup.shared`` takes; it lives as long as a task that holds it."""
         return self._backend.share(value)
 
-    def submit(self, tasks: Sequence[Task]) -> int:
-        """Ask for tasks, which queue up behind those asked for before; their ticket."""
+    def submit(self, tasks: Sequence[Task], then: Callable[[int, Any], None] | None = None) -> int:
+        """Ask for tasks, which queue up behind those asked for before; their ticket.
+
+        Args:
+            tasks: In any number.
+            then: Called with (place, result) of each task when it is done, in the thread that serves the workers: to
+                pass results on, not to work on them.
+        """
         with self._changed:
             self._raise_failure()
             number, self._next = self._next, self._next + 1
-            ticket = self._tickets[number] = _Ticket(size=len(tasks))
+            ticket = self._tickets[number] = _Ticket(len(tasks), then)
             self._queue.extend(_Job(ticket, index, task) for index, task in enumerate(tasks))
             self._changed.notify_all()
         return number
 
-    def completed(self, ticket: int) -> Iterator[tuple[int, Any]]:
-        """(place, result) of each task, as they are done; a ticket can be asked for once.
+    def wait(self, ticket: int) -> list[Any]:
+        """All results, in the order of the tasks; a ticket can be waited for once.
 
-        An interruption (Ctrl-C) leaves everything running, and the ticket may be asked for again.
+        An interruption (Ctrl-C) leaves everything running, and the ticket may be waited for again.
 
         Raises:
             RuntimeError: No worker is left, or a task lost its worker too often.
             Exception: What a worker has raised; the ticket's other tasks are given up then.
         """
-        with self._changed:
-            asked = self._tickets[ticket]
-        for _ in range(asked.size - len(asked.results) + len(asked.fresh)):
-            with self._changed:
-                self._changed.wait_for(lambda: asked.fresh or asked.error or self._failure)
-                if asked.error is not None:
-                    del self._tickets[ticket]
-                    raise asked.error
-                if not asked.fresh:
-                    self._raise_failure()
-                index = asked.fresh.popleft()
-            yield index, asked.results[index]
-        with self._changed:
-            del self._tickets[ticket]
-
-    def wait(self, ticket: int) -> list[Any]:
-        """All results, in the order of the tasks; raises what ``completed`` does."""
         with self._changed:
             asked = self._tickets[ticket]
             self._changed.wait_for(lambda: len(asked.results) == asked.size or asked.error or self._failure)
@@ -259,6 +247,8 @@ class Dispatcher:
         answer, error = None, None
         try:
             answer = self._backend.result(ref)
+            if job is not None and job.ticket.then is not None:
+                job.ticket.then(job.index, answer)
         except Exception as raised:  # a worker's own errors are handed to whoever waits
             error = raised
         with self._changed:
@@ -279,7 +269,6 @@ class Dispatcher:
             job.ticket.error = job.ticket.error or error
         else:
             job.ticket.results[job.index] = answer
-            job.ticket.fresh.append(job.index)
 
     def _lose(self, worker: Worker, job: _Job | None, error: Lost) -> None:
         now = time.monotonic()

@@ -6,6 +6,7 @@ threads alone, so it does not matter who draws it, or whether it had to be drawn
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -15,8 +16,10 @@ import torch
 
 from ..agents.interleaved import Interleaved
 from ..agents.pool import Pool, Resources, Setup, Task, start_ray, stop_ray
-from ..agents.rollout import Episode, Rules, ScoreFn, rollout, torch_threads
+from ..agents.rollout import Episode, Rules, ScoreFn, grade, rollout, torch_threads
 from ..agents.trajectory import Trajectory
+from ..envs.protocols import Score
+from ..envs.transcript import Transcript
 from .sync import Receiver, Weights
 
 Chunk = Sequence[Episode]
@@ -66,7 +69,8 @@ class RolloutWorker:
         rules: Size, budget, grammar.
         score_fn: Judges finished transcripts; ``None``: they are judged elsewhere.
         threads: Threads of torch while drawing. Equal results need equal numbers.
-        is_graded_throughout: Whether ``Trajectory.progress`` is filled: the outcome after every emission.
+        is_graded_throughout: Whether ``Trajectory.progress`` is filled, by ``score_fn``: the outcome after every
+            emission.
         """
         self.rules, self.score_fn = rules, score_fn
         self.threads, self.is_graded_throughout = threads, is_graded_throughout
@@ -168,6 +172,28 @@ class RemoteWorker:
         return self._worker.run(chunk, version, is_greedy)
 
 
+Verdict = tuple[Score, list[float | None]]
+"""``Trajectory.score`` and ``Trajectory.progress``."""
+
+
+class ScoreWorker:
+    """A judge behind Ray, for verdicts that need a model or a server of their own."""
+
+    def __init__(self, make_score_fn: Callable[[], ScoreFn], *, is_graded_throughout: bool = False) -> None:
+        """Args:
+
+        make_score_fn: Makes the judge in its own process; pickled.
+        is_graded_throughout: See ``RolloutWorker``.
+        """
+        self.score_fn, self.is_graded_throughout = make_score_fn(), is_graded_throughout
+
+    def judge(self, transcripts: Sequence[Transcript]) -> list[Verdict]:
+        """A verdict on each transcript of a chunk, all judged at once as its worker would have done."""
+        trajectories = [Trajectory(transcript=transcript) for transcript in transcripts]
+        grade(trajectories, self.score_fn, is_graded_throughout=self.is_graded_throughout)
+        return [(trajectory.score, trajectory.progress) for trajectory in trajectories if trajectory.score is not None]
+
+
 class RayRollouts:
     """Chunks by Ray actors, several at a time; the trajectories are those of ``LocalRollouts``, bit for bit."""
 
@@ -177,6 +203,9 @@ class RayRollouts:
         num_workers: int,
         *,
         resources: Resources | None = None,
+        make_scorer: Callable[[], ScoreWorker] | None = None,
+        num_scorers: int = 1,
+        scorer_resources: Resources | None = None,
         address: str | None = None,
         timeout: float = 60.0,
     ) -> None:
@@ -186,46 +215,72 @@ class RayRollouts:
             make_worker: Makes a worker in its own process, on its own node: what it reads has to be there. Pickled.
             num_workers: How many.
             resources: Of each; as many processors as it has threads.
+            make_scorer: Makes a judge in its own process, for workers that have none; ``None``: they judge themselves.
+                A chunk is judged while the next ones are drawn.
+            num_scorers: How many judges.
+            scorer_resources: Of each judge.
             address: Of a Ray cluster; ``None``: start Ray on this machine. See ``agents.pool.start_ray``.
             timeout: Seconds to wait for the resources.
 
         Raises:
             ValueError: There is no such cluster, or it has not got what was asked for.
         """
-        self._is_ours = start_ray(address)
-        try:
+        with ExitStack() as opened:
+            if start_ray(address):
+                opened.callback(stop_ray)
             self.pool = Pool(partial(RemoteWorker, make_worker), num_workers, resources=resources, timeout=timeout)
-        except BaseException:
-            self._stop()
-            raise
+            opened.callback(self.pool.close)
+            self.scorers: Pool | None = None
+            if make_scorer is not None:
+                self.scorers = Pool(make_scorer, num_scorers, resources=scorer_resources, timeout=timeout)
+                opened.callback(self.scorers.close)
+            self._opened = opened.pop_all()  # nothing above went wrong
+        self._drawn: dict[Ticket, list[list[Trajectory]]] = {}
+        self._judged: dict[Ticket, dict[int, int]] = {}  # to the ticket of each chunk's verdicts
 
     @property
     def stats(self) -> dict[str, float]:
-        """Chunks that were drawn again because their worker was lost, and workers that are there."""
-        return self.pool.stats
+        """Chunks that were drawn or judged again because their worker was lost, and workers that are there."""
+        stats = self.pool.stats
+        if self.scorers is not None:
+            stats |= {f"scorer_{name}": value for name, value in self.scorers.stats.items()}
+        return stats
 
     def submit(self, chunks: Sequence[Chunk], weights: Weights, *, is_greedy: bool = False) -> Ticket:
         """Queue up chunks; the weights go to Ray once, and from there to each worker that has others."""
         arrays = {name: tensor.numpy() for name, tensor in weights.tensors.items()}
         packed: Packed = (replace(weights, tensors={}), arrays)
         setup = Setup((weights.version, weights.checksum), "install", self.pool.share(packed))
-        return self.pool.submit([Task("run", (list(chunk), weights.version, is_greedy), setup) for chunk in chunks])
+        tasks = [Task("run", (list(chunk), weights.version, is_greedy), setup) for chunk in chunks]
+        judged: dict[int, int] = {}
+        ticket = self.pool.submit(tasks, None if self.scorers is None else partial(self._have_judged, judged))
+        self._judged[ticket] = judged  # filled as chunks are drawn
+        return ticket
+
+    def _have_judged(self, judged: dict[int, int], index: int, trajectories: list[Trajectory]) -> None:
+        assert self.scorers is not None
+        judged[index] = self.scorers.submit([Task("judge", ([each.transcript for each in trajectories],))])
 
     def wait(self, ticket: Ticket) -> list[list[Trajectory]]:
-        """The trajectories, when all are drawn.
+        """The trajectories, when all are drawn and judged.
 
         Raises:
             RuntimeError: No worker is left, or a chunk lost its worker again and again.
             Exception: What a worker has raised, such as ``ValueError`` for a checkpoint that is not on its node.
         """
-        return self.pool.wait(ticket)
+        if ticket not in self._drawn:  # it is, where an interruption came while verdicts were waited for
+            self._drawn[ticket] = self.pool.wait(ticket)
+        drawn, judged = self._drawn[ticket], self._judged[ticket]
+        while self.scorers is not None and judged:
+            index, number = next(iter(judged.items()))
+            (verdicts,) = self.scorers.wait(number)
+            for trajectory, (score, progress) in zip(drawn[index], verdicts, strict=True):
+                trajectory.score, trajectory.progress = score, progress
+                trajectory.transcript.grade(score)
+            del judged[index]
+        del self._judged[ticket]
+        return self._drawn.pop(ticket)
 
     def close(self) -> None:
         """Give up what is not drawn, end the workers, and Ray if it was started for them."""
-        self.pool.close()
-        self._stop()
-
-    def _stop(self) -> None:
-        if self._is_ours:
-            stop_ray()
-            self._is_ours = False
+        self._opened.close()

@@ -200,12 +200,16 @@ def test_a_worker_that_cannot_be_made_says_why(pool):
         dispatcher.wait(dispatcher.submit([Task("times", (1,))]))
 
 
-def test_results_can_be_had_as_they_come(pool):
-    dispatcher, _ = pool(1, fate=[None, Lost("killed")])
-    seen = list(dispatcher.completed(dispatcher.submit(tasks(dispatcher, range(4), 2))))
-    assert sorted(seen) == [(k, 2 * k) for k in range(4)]
-    with pytest.raises(KeyError, match="mine"):
-        list(dispatcher.completed(dispatcher.submit([Task("fail")])))
+def test_results_are_passed_on_when_they_are_there(pool):
+    first, _ = pool(1, fate=[None, Lost("killed")])
+    second, _ = pool()
+    passed = {}
+
+    def then(index, result):
+        passed[index] = second.submit(tasks(second, [result], 10))
+
+    assert first.wait(first.submit(tasks(first, range(4), 2), then)) == [0, 2, 4, 6]
+    assert [second.wait(passed[index]) for index in range(4)] == [[0], [20], [40], [60]]
 
 
 def test_an_interruption_loses_nothing(pool, monkeypatch):

@@ -46,9 +46,9 @@ def make_slow_worker():
             self.worker = make()
             self.install = self.worker.install
 
-        def run(self, chunk, version):
+        def run(self, *args):
             time.sleep(DELAY)
-            return self.worker.run(chunk, version)
+            return self.worker.run(*args)
 
     return partial(Slow, make_worker())
 
@@ -116,7 +116,6 @@ def someone_busy(rollouts):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(DELAY / 4)
-    print(rollouts.pool.__dict__)
     return rollouts.pool.busy[0]
 
 

@@ -12,10 +12,11 @@ from peft import LoraConfig, get_peft_model
 from strokes.agents.bagel.checkpoint import load
 from strokes.agents.bagel.noise import Noise
 from strokes.agents.load import load_policy
+from strokes.agents.pool import Resources
 from strokes.agents.rollout import Rules, chunks
 from strokes.rewards.scenes import SceneReward
 from strokes.rl.sync import collect
-from strokes.rl.workers import LocalRollouts, RayRollouts, RolloutWorker
+from strokes.rl.workers import LocalRollouts, RayRollouts, RolloutWorker, ScoreWorker
 
 NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v1"
 PROMPTS = ["a photo of a circle", "a photo of two stars"]
@@ -39,7 +40,7 @@ def make_worker(**options):
     texts = {"temperature": 1.0, "max_tokens": 64, "sampling": SAMPLING}
     noisy = {"steps": 4, "guidance": 2.0, "noise": Noise(), "is_recorded": True}
     policy = partial(load_policy, {**settings, **texts}, **noisy)
-    return partial(RolloutWorker, policy, Rules(size=48, budget=3), SceneReward(), **options)
+    return partial(RolloutWorker, policy, Rules(size=48, budget=3), **{"score_fn": SceneReward(), **options})
 
 
 def generation(step, chunk_size=2):
@@ -59,8 +60,8 @@ def plain(value):
     return value
 
 
-def drawn(rollouts, weights, steps=(0,)):
-    tickets = [rollouts.submit(generation(step), weights[step]) for step in steps]
+def drawn(rollouts, weights, steps=(0,), **options):
+    tickets = [rollouts.submit(generation(step), weights[step], **options) for step in steps]
     return [plain(rollouts.wait(ticket)) for ticket in tickets]
 
 
@@ -117,16 +118,22 @@ def listening():
     return {c.laddr.ip for c in found}
 
 
-def test_ray_actors_draw_what_this_process_draws(weights, monkeypatch):
-    """Both versions are asked for before the first is waited for."""
-    import ray
-
+@pytest.fixture
+def small_ray(monkeypatch):
+    """Ray as ``RayRollouts`` starts it, but small."""
     from strokes.rl import workers
 
     monkeypatch.setattr(workers, "start_ray", partial(workers.start_ray, num_cpus=2, object_store_memory=100 * 2**20))
+
+
+def test_ray_actors_draw_what_this_process_draws(weights, small_ray):
+    """Both versions are asked for before the first is waited for."""
+    import ray
+
     expected = drawn(LocalRollouts(make_worker()), weights, (0, 1))
     with pytest.raises(ValueError, match=r"3 CPU for 3 workers .* got a Ray cluster with 2 of 2 CPU free"):
         RayRollouts(make_worker(), 3)
+    assert not ray.is_initialized()
     rollouts = RayRollouts(make_worker(), 2)
     try:
         assert drawn(rollouts, weights, (0, 1)) == expected
@@ -135,3 +142,23 @@ def test_ray_actors_draw_what_this_process_draws(weights, monkeypatch):
     finally:
         rollouts.close()
     assert not ray.is_initialized()
+
+
+@pytest.mark.slow
+def test_judges_of_their_own_give_the_same_verdicts(weights, small_ray):
+    expected = LocalRollouts(make_worker(is_graded_throughout=True))
+    greedy = drawn(expected, weights, is_greedy=True)
+    expected = drawn(expected, weights, (0, 1))
+    half = Resources(num_cpus=0.5)
+    rollouts = RayRollouts(
+        make_worker(score_fn=None),
+        1,
+        make_scorer=partial(ScoreWorker, SceneReward, is_graded_throughout=True),
+        scorer_resources=half,
+    )
+    try:
+        assert drawn(rollouts, weights, (0, 1)) == expected
+        assert drawn(rollouts, weights, is_greedy=True) == greedy != expected[:1]
+        assert rollouts.stats == {"retries": 0, "workers": 1, "scorer_retries": 0, "scorer_workers": 1}
+    finally:
+        rollouts.close()
