@@ -150,6 +150,8 @@ class Settings:
     tasks: Mapping[str, float] | None
     scale: str
     prefix: str
+    lr_schedule: str
+    """As transformers names them: constant, linear, cosine, ..."""
     max_grad_norm: float
     gradient_checkpointing: bool
     text: Text

@@ -162,7 +162,7 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
         num_generations=settings.group,
         scale_rewards=settings.scale,
         learning_rate=settings.text.lr,
-        lr_scheduler_type="constant",  # flow_grpo, UniGRPO, R3
+        lr_scheduler_type=settings.lr_schedule,
         max_grad_norm=settings.max_grad_norm,
         loss_type=settings.text.loss_type,
         epsilon=settings.text.epsilon,
