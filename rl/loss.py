@@ -5,12 +5,17 @@ A the advantage of the emission it belongs to, clamped to +-5 (flow_grpo). With 
 
     nats       L = max(-A e^dS, -A clip(e^dS, e^-c, e^c)) / D
     mean       L = max(-A e^(dS/D), -A clip(e^(dS/D), 1 - c, 1 + c))                          (flow_grpo, verl-omni)
+    rationorm  the same with dS/D replaced by sigma (dS/D + b), b = mean_D (dmu)^2 / (2 sigma^2)        (GRPO-Guard)
+    guard      the same with b averaged over all steps at hand, which is what GRPO-Guard's own code computes
+    dppo       L = -A e^(dS/D), and 0 where b >= c and the step moves further away still              (Flow-DPPO)
 
 ``nats`` is ours. Its ratio is that of the whole step, so its bound c, in nats, is the trust region that PPO means, and
 one number holds at every resolution: 0.66 is flow_grpo's 1e-5 at 512 x 512, where D = 65,536. Dividing by D leaves the
 gradient on fresh weights exactly that of the mean form, an average over dimensions, whose size does not depend on the
 resolution either; so one learning rate holds, too. In the mean form e^(dS/D) is the D-th root of a ratio: the same c
-allows four times the change at twice the side.
+allows four times the change at twice the side. ``rationorm`` centres the log-ratio and makes it independent of sigma
+(arXiv 2510.22319); GRPO-Guard also divides the loss by the length of the step, which its author advises against, and we
+leave out. ``dppo`` does not clamp advantages (arXiv 2606.11025).
 
 Beside it, per step, beta times a regulariser towards the reference (the model without its adapters):
 
@@ -28,12 +33,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-Form = Literal["nats", "mean"]
+Form = Literal["nats", "mean", "rationorm", "guard", "dppo"]
 Regulariser = Literal["velocity", "kl"]
 REFERENCE_DIMENSION = 65_536
 """Dimensions of a latent of 512 x 512 pixels, for which published clips are given."""
-CLIPS = {"nats": 1e-5 * REFERENCE_DIMENSION, "mean": 1e-5}
-"""Default bounds: 1e-5 in a window of 2 or 3 steps (flow_grpo, verl-omni)."""
+CLIPS = {"nats": 1e-5 * REFERENCE_DIMENSION, "mean": 1e-5, "rationorm": 2e-6, "guard": 2e-6, "dppo": 1e-5}
+"""Default bounds: 1e-5 in a window of 2 or 3 steps (flow_grpo, verl-omni); 2e-6 normalised (GRPO-Guard); of the
+divergence, 1e-5 (Flow-DPPO)."""
 
 
 class Steps(NamedTuple):
@@ -107,28 +113,41 @@ class FlowObjective:
             reference: At the reference, where there is a regulariser.
         """
         old = now.detach() if old is None else old
-        a = advantages.to(now.logps.dtype).clamp(-self.advantage_clip, self.advantage_clip)
-        dims = max(1, now.means.shape[-2] * now.means.shape[-1])
+        a = advantages.to(now.logps.dtype)
+        if self.form != "dppo":
+            a = a.clamp(-self.advantage_clip, self.advantage_clip)
         log_ratio = now.logps - old.logps
-        low = CLIPS[self.form] if self.clip_low is None else self.clip_low
-        high = CLIPS[self.form] if self.clip_high is None else self.clip_high
-        if self.form == "nats":
-            ratio, bounded = log_ratio.exp(), log_ratio.clamp(-low, high).exp()
-        else:
-            ratio = (log_ratio / dims).exp()
-            bounded = ratio.clamp(1 - low, 1 + high)
-        policy = torch.maximum(-a * ratio, -a * bounded) / (dims if self.form == "nats" else 1)
+        policy, clipped = self._policy(now, old, log_ratio, a)
         distance = self._distance(now, reference)
-        clipped = (-a * bounded > -a * ratio).double()
         metrics = {
             "policy": policy,
             "regulariser": distance,
-            "clipped": clipped,
+            "clipped": clipped.double(),
             "log_ratio": log_ratio.abs(),
             "kl_old": 0.5 * log_ratio.square(),
         }
         means = {name: float(value.detach().mean()) if len(value) else 0.0 for name, value in metrics.items()}
-        return FlowLoss((policy + self.beta * distance).float(), means)
+        return FlowLoss(policy + self.beta * distance, means)
+
+    def _policy(self, now: Steps, old: Steps, log_ratio: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Policy loss of each step, and whether its bound holds it."""
+        dims = max(1, now.means.shape[-2] * now.means.shape[-1])
+        low = CLIPS[self.form] if self.clip_low is None else self.clip_low
+        high = CLIPS[self.form] if self.clip_high is None else self.clip_high
+        if self.form == "nats":
+            ratio, bounded = log_ratio.exp(), log_ratio.clamp(-low, high).exp()
+            return torch.maximum(-a * ratio, -a * bounded) / dims, -a * bounded > -a * ratio
+        mean = log_ratio / dims
+        if self.form in ("rationorm", "guard"):
+            bias = _divergence(now, old)
+            mean = now.stds * (mean + (bias.mean() if self.form == "guard" else bias))
+        ratio = mean.exp()
+        if self.form == "dppo":
+            outward = ((ratio > 1) & (a > 0)) | ((ratio < 1) & (a < 0))
+            held = (_divergence(now, old).detach() >= high) & outward
+            return (-a * ratio).masked_fill(held, 0.0), held
+        bounded = ratio.clamp(1 - low, 1 + high)
+        return torch.maximum(-a * ratio, -a * bounded), -a * bounded > -a * ratio
 
     def _distance(self, now: Steps, reference: Steps | None) -> Tensor:
         if self.regulariser is None:
@@ -137,4 +156,9 @@ class FlowObjective:
             raise ValueError(f"Expected the reference's steps for regulariser {self.regulariser!r}, got none.")
         if self.regulariser == "velocity":
             return (now.velocities - reference.velocities).square().flatten(1).mean(1)
-        return (now.means - reference.means).square().flatten(1).mean(1) / (2 * now.stds.square())
+        return _divergence(now, reference)
+
+
+def _divergence(now: Steps, other: Steps) -> Tensor:
+    """KL divergence of each step's Gaussians per dimension, mean_D (dmu)^2 / (2 sigma^2), (S,)."""
+    return (now.means - other.means).square().flatten(1).mean(1) / (2 * now.stds.square())

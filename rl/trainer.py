@@ -297,7 +297,7 @@ class StrokesTrainer(GRPOTrainer):
         per_update = self.current_gradient_accumulation_steps / self.args.steps_per_generation
         count = inputs["num_flow_steps"].clamp(min=1) / self.accelerator.num_processes * per_update
         self.gauges.flow(told.metrics, len(credit))
-        return told.per_step.sum() / count
+        return told.per_step.sum().float() / count
 
     # Optimizer --------------------------------------------------------------------------------------
 

@@ -1,31 +1,16 @@
 """Runs of ``strokes-rl`` on the smallest shipped model."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from strokes.rl.settings import Settings, nested
+from strokes.rl.settings import Settings
 
-NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v1"
+sys.path.insert(0, str(Path(__file__).parent))  # for `small`, which processes started by tests import too
 
-SMALL = [
-    f"policy.path={NANO}",
-    *("steps=2", "prompts=2", "group=2", "micro_batch=2", "num_steps=4", "rollout.chunk=4", "heldout.every=0"),
-    *("text.lr=1e-3", "flow.lr=1e-3", "lora.rank=4", "save_every=1", "tasks={two_object: 1, composition: 1}"),
-]
-"""Two generations of two prompts with two drawings each, in a second."""
-
-
-def settings(*overrides: str, out: str | Path = "unused") -> Settings:
-    """The settings of a small run."""
-    with initialize_config_module("strokes.configs", version_base="1.3"):
-        config = compose("rl", [*SMALL, *overrides, f"out={out}"])
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    return nested(Settings, values)
+from small import settings
 
 
 @pytest.fixture

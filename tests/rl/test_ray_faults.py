@@ -91,7 +91,7 @@ def undisturbed(weights):
     return [plain(rollouts.wait(rollouts.submit(generation(step), weights[step]))) for step in (0, 1)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_box():
     start_ray(num_cpus=2, object_store_memory=STORE)
     yield
@@ -220,6 +220,7 @@ def cluster():
     import ray
     from ray.cluster_utils import Cluster
 
+    stop_ray()  # that of one box, if it still runs
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": STORE})
     nodes = [made.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
     made.wait_for_nodes()

@@ -53,7 +53,16 @@ def _is_return(node: ast.AST) -> bool:
 def test_generate_returns_eight_things():
     returned = [n for n in ast.walk(ast.parse(_source("_generate"))) if _is_return(n)]
     assert [[e.id for e in n.value.elts] for n in returned] == [
-        ["prompt_ids", "completion_ids", "tool_mask", "completions", "logprobs", "extra_fields", "images", "tool_images"]
+        [
+            "prompt_ids",
+            "completion_ids",
+            "tool_mask",
+            "completions",
+            "logprobs",
+            "extra_fields",
+            "images",
+            "tool_images",
+        ]
     ]
 
 
