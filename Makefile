@@ -3,7 +3,7 @@
 PYTHON ?= python3
 READY := .venv/.ready
 
-.PHONY: setup draw test lint bench
+.PHONY: setup draw test lint bench experiments
 setup: $(READY)
 
 # Torch is pinned with the rest. To bring your own, see "Your own torch" in README.md.
@@ -27,6 +27,10 @@ lint: $(READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+
+# The next cell of the grid that docs/results does not hold yet.
+experiments: $(READY)
+	.venv/bin/python -m strokes.rl.experiments $(ARGS)
 
 bench: $(READY)
 	.venv/bin/python -m pytest -m bench -s $(ARGS)
