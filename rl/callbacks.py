@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .heldout import HeldOut
+from .run_report import write_run_report
 
 if TYPE_CHECKING:
     from .trainer import StrokesTrainer
@@ -81,4 +82,5 @@ class Watch(TrainerCallback):
             return
         found = self.heldout.look(state.global_step, self.trainer.draw_greedily)
         self.trainer.log({f"heldout/{name}": value for name, value in found.items()})
+        write_run_report(self.heldout.path.parent)
         print(f"step {state.global_step}: held-out strict {found['strict']:.3f}, soft {found['soft']:.3f}", flush=True)

@@ -161,6 +161,8 @@ class Settings:
     reward: RewardSettings
     rollout: Rollout
     heldout: HeldOutSettings
+    samples_every: int
+    """Generations between two looks at samples: a table and a page of filmstrips."""
     save_every: int
     keep: int
     report_to: Sequence[str]
@@ -170,7 +172,16 @@ class Settings:
     out: str
 
     def __post_init__(self) -> None:
-        counts = ("steps", "prompts", "updates", "iterations", "micro_batch", "save_every", "num_steps")
+        counts = (
+            "steps",
+            "prompts",
+            "updates",
+            "iterations",
+            "micro_batch",
+            "samples_every",
+            "save_every",
+            "num_steps",
+        )
         for name in counts:
             check_number(name, getattr(self, name), 1)
         check_number("keep", self.keep, 2)  # the last one may be cut short by a kill

@@ -31,13 +31,16 @@ from ..envs.scenes.tasks import sample_task
 from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
 from .callbacks import JsonLog, StopWhenAsked, Watch
+from .hacking import HackingMonitor
 from .heldout import HeldOut
 from .loss import FlowObjective
+from .observers import Filmstrips, SampleTable
+from .run_report import write_run_report
 from .settings import Credit, Flow, Lora, RewardSettings, Settings, nested
-from .trainer import Learning, StrokesTrainer
+from .trainer import Learning, Observer, StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
-FREE = {"out", "rollout", "report_to", "save_every", "keep", "heldout"}
+FREE = {"out", "rollout", "report_to", "save_every", "keep", "heldout", "samples_every"}
 """Settings that may differ when a run goes on: where it runs and what is written down."""
 FIGURES = ("reward", "heldout/strict", "heldout/soft", "drift/text_max", "drift/flow_max", "images_per_drawing")
 MATRICES = r"language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
@@ -87,8 +90,9 @@ def train(settings: Settings, folder: Path) -> bool:
     if trainer.is_world_process_zero():
         trainer.save_model(str(folder / "adapter"))
         last = {name: value for line in state.log_history for name, value in line.items()}
+        write_run_report(folder)
         run.finish({"steps": state.global_step} | {name: last.get(name) for name in FIGURES})
-        print(f"{folder} is finished: {run.metrics}", flush=True)
+        print(f"{folder} is finished: {run.metrics}\nreport: {folder / 'report.html'}", flush=True)
     return True
 
 
@@ -105,6 +109,7 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
         gen_learning_rate=settings.flow.lr,
         chunk_size=settings.rollout.chunk,
         max_staleness=settings.rollout.staleness,
+        observers=observers(settings, folder) if int(os.environ.get("RANK", 0)) == 0 else (),
     )
     trainer = StrokesTrainer(
         model,
@@ -121,6 +126,16 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
         watched = HeldOut(folder / "heldout.jsonl", **_without(asdict(settings.heldout), "every"))
         trainer.add_callback(Watch(trainer, watched, settings.heldout.every * settings.updates * settings.iterations))
     return trainer
+
+
+def observers(settings: Settings, folder: Path) -> list[Observer]:
+    """Who watches what is drawn: the terminal, pages of filmstrips, the hacking monitor."""
+    other = "soft" if settings.reward.target is None and settings.reward.outcome != "soft" else "strict"
+    return [
+        HackingMonitor(folder / "hacking.jsonl", SceneReward(outcome=other)),
+        Filmstrips(folder / "samples", settings.samples_every),
+        SampleTable(settings.samples_every),
+    ]
 
 
 def rollouts(settings: Settings) -> Rollouts:

@@ -54,8 +54,14 @@ Task = tuple[str, Mapping[str, Any]]
 class Observer(Protocol):
     """Watches what is drawn."""
 
-    def on_rollouts(self, step: int, trajectories: Sequence[Trajectory], credits: Sequence[np.ndarray]) -> None:
-        """A generation of this process, with the advantages of its emissions, float32 (emissions,) each."""
+    def on_rollouts(
+        self, step: int, trajectories: Sequence[Trajectory], credits: Sequence[np.ndarray]
+    ) -> Mapping[str, float]:
+        """A generation of this process, with the advantages of its emissions, float32 (emissions,) each.
+
+        Returns:
+            Figures for the log, by name; may be empty.
+        """
         ...
 
 
@@ -209,7 +215,8 @@ class StrokesTrainer(GRPOTrainer):
         for name in ("old_per_token_logps", "ref_per_token_logps"):  # placeholders, see `_anchor`
             out.pop(name, None)
         for observer in self.learning.observers:
-            observer.on_rollouts(self.state.global_step, drawn, credits)
+            for name, value in observer.on_rollouts(self.state.global_step, drawn, credits).items():
+                self._note(name, value)
         return out
 
     def _credit(self, drawn: Sequence[Trajectory]) -> list[np.ndarray]:
