@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", "best-of-n", "custom")
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
 """The checkpoint that comes with the package, and is drawn with where none is named."""
-NANO = SHIPPED.with_name("nano-v1")
+NANO = SHIPPED.with_name("nano-v2")
 """The smaller one, a start for reinforcement learning in minutes."""
 NUMBER = (int, float)
 

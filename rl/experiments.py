@@ -9,6 +9,7 @@ set: greedy, as the policy is used, and at temperature 1, as it learns. Both are
 with the same noise. A cell that was killed goes on where it stood; a cell that somebody is at is passed over.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ..agents.load import NANO
 from ..envs.files import replacing
 from ..rewards.interval import OVERALL
 from .pairing import pair
@@ -88,7 +90,8 @@ def run(experiment: str, seed: int) -> int | None:
         seconds = {"wall": time.perf_counter() - begun, "cpu": _children() - spent}
         for mode in MODES:
             _evaluate(mode, folder / mode, f"policy.adapter={folder / 'adapter'}")
-        record = {"experiment": experiment, "seed": seed, "seconds": seconds, **_record(folder)}
+        start = {"checkpoint": NANO.name, "sha256": _sha256(NANO / "ema.safetensors")}
+        record = {"experiment": experiment, "seed": seed, "start": start, "seconds": seconds, **_record(folder)}
         with replacing(path_of(RESULTS, experiment, seed)) as partial:
             partial.write_text(json.dumps(record, indent=1, default=float) + "\n")
     with replacing(RESULTS / "experiments.md") as partial:
@@ -107,6 +110,10 @@ def evaluate_start() -> None:
 def _evaluate(mode: str, out: Path, *overrides: str) -> None:
     command = ["policy=bagel-nano", f"policy.temperature={MODES[mode]}", "threads=1", f"out={out}", *overrides]
     subprocess.run([sys.executable, "-m", "strokes.rl.evaluate", *command], check=True, stdout=subprocess.DEVNULL)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _children() -> float:

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from ..envs.scenes.render import COLORS, SHAPES, SIZE, Object, Scene, render
 from ..agents.run_folder import RunFolder, stop_requests
 from ..envs.files import replacing
+from ..envs.scenes.render import COLORS, SHAPES, SIZE, Object, Scene, render
 
 KL_WEIGHT = 1e-3
 """Measured: keeps the latents near unit scale at no visible cost of detail."""

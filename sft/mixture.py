@@ -24,13 +24,13 @@ from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.edits import caption, random_scene, sample_edit, sample_fault
 from ..agents.scripted import Habits, ScriptedPainter, demonstrate
+from ..envs.files import replacing
 from ..envs.markup import Inspection, Plan
 from ..envs.scenes.layout import sample_layout
 from ..envs.scenes.render import Scene, render
 from ..envs.scenes.tasks import sample_task
 from ..envs.transcript import Transcript
 from .collator import Example, ImageTable, Picture, Words, from_transcript
-from ..envs.files import replacing
 
 KINDS = ("draw", "edit", "fix", "caption", "plan", "talk", "trajectory")
 """Kinds of examples, as above."""

@@ -25,10 +25,10 @@ from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.sequence import Item, pack
 from ..agents.bagel.tokenizer import Tokenizer
+from ..agents.run_folder import RunFolder, stop_requests
 from .collator import Collator, Example, ImageTable, Words, from_transcript
 from .cost import num_flops, num_tokens
 from .mixture import HABITS, Builder, encode_latents, read_examples, write_examples
-from ..agents.run_folder import RunFolder, stop_requests
 from .self_sampling import own_transcripts
 from .tokenizer import build_tokenizer
 

@@ -73,9 +73,9 @@ def test_a_packed_replay_says_what_the_rollout_said(name):
 
 
 def test_it_holds_for_one_to_five_images_alone_and_together():
-    drawn = draw(PLAIN, num=24)
+    drawn = draw(PLAIN, num=24, temperature=1.3, budget=24)
     by_count = {images(trajectory): trajectory for trajectory in drawn}
-    assert {1, 2, 3} <= set(by_count) and max(by_count) >= 5
+    assert set(by_count) >= {1, 2, 3, 4, 5}
     for several in ([t] for t in by_count.values()), [list(by_count.values())]:
         for trajectories in several:
             found = drift(trajectories, replayer(PLAIN)(parts()[0], trajectories))
@@ -285,7 +285,8 @@ def test_in_detached_mode_an_image_does_not_teach_the_words_before_it():
         replayed = replayer(PLAIN, prefix=prefix)(model, drawn)
         grads = _gradients(model, torch.cat([r.steps for r in replayed]).sum())
         norms[prefix] = grads["language_model.model.embed_tokens.weight"].abs().sum(1)
-    words = [t for _, _, reply in drawn[0].own() for t in reply.tokens[1:-1]]
+    (first, *_) = (k for k, _, reply in drawn[0].own() if reply.path)
+    words = [t for k, _, reply in drawn[0].own() for t in reply.tokens[1:-1] if k < first]
     assert float(norms["grad"][words].min()) > 0
     assert float(norms["detach"][words].max()) == 0
     model.zero_grad()

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from strokes.rl.settings import Settings, nested
 
-NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v1"
+NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v2"
 
 SMALL = [
     f"policy.path={NANO}",

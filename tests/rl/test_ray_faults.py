@@ -23,7 +23,7 @@ from strokes.rl.workers import LocalRollouts, RayRollouts, RolloutWorker
 
 pytestmark = pytest.mark.slow
 
-NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v1"
+NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v2"
 PROMPTS = ["a photo of a circle", "a photo of two stars", "a photo of a heart and a square"]
 STORE = 100 * 2**20
 DELAY = 1.0

@@ -18,7 +18,7 @@ from strokes.rewards.scenes import SceneReward
 from strokes.rl.sync import collect
 from strokes.rl.workers import LocalRollouts, RayRollouts, RolloutWorker, ScoreWorker
 
-NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v1"
+NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v2"
 PROMPTS = ["a photo of a circle", "a photo of two stars"]
 SAMPLING = {"timestep_shift": 1.0, "cfg_interval": [0.0, 1.0], "cfg_renorm_min": 1.0}
 
