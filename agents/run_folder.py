@@ -26,6 +26,9 @@ from ..envs.files import replacing
 def stop_requests() -> Iterator[threading.Event]:
     """An event that SIGTERM sets, and Ctrl-C once; a loop that minds it can end where nothing is lost."""
     asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # signals are none of its business, says Python
+        yield asked
+        return
 
     def ask(number: int, _: FrameType | None) -> None:
         asked.set()

@@ -20,7 +20,7 @@ class Trajectory:
     score: Score | None = None
     """The verdict; ``None``: not judged."""
     progress: list[float | None] = field(default_factory=list)
-    """``progress[k]``: the outcome of the canvas as it is after emission ``k``, ``None`` where there is no verdict on it;
+    """``progress[k]``: the outcome of the canvas as it is after emission ``k``, ``None`` where there is no verdict;
     empty unless it was graded throughout."""
 
     @property

@@ -1,10 +1,10 @@
 """Credit: which emission of a trajectory is answerable for what, and by how much it beats its group.
 
 A credit rule turns one trajectory into signals: emission k, a value, and a slot, the name under which values are
-compared. ``advantages`` then asks, slot by slot and within each prompt's group, how far a trajectory's value is from the
-mean of its group (GRPO, arXiv 2402.03300). With one slot for the outcome that is GRPO; with a slot for each stage and
-its number, like is compared with like: the second sketch with second sketches, and a trajectory that has none says
-nothing about them. A rule is any function:
+compared. ``advantages`` then asks, slot by slot and within each prompt's group, how far a trajectory's value is from
+the mean of its group (GRPO, arXiv 2402.03300). With one slot for the outcome that is GRPO; with a slot for each stage
+and its number, like is compared with like: the second sketch with second sketches, and a trajectory that has none
+says nothing about them. A rule is any function:
 
     def my_rule(trajectory): return [Signal(k, "mine", value) for k, entry, reply in trajectory.own()]
 """
@@ -80,8 +80,8 @@ def advantages(
     """
     if num_generations < 2 or len(signals) % num_generations or len(signals) != len(num_emissions):
         raise ValueError(
-            f"Expected trajectories in groups of at least 2, got {len(signals)} trajectories, {len(num_emissions)} lengths "
-            f"and groups of {num_generations}."
+            f"Expected trajectories in groups of at least 2, got {len(signals)} trajectories, {len(num_emissions)} "
+            f"lengths and groups of {num_generations}."
         )
     votes, num_missing = _votes(signals)
     spreads = {slot: _spread(list(given.values())) for slot, given in votes.items()}
@@ -153,7 +153,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardToGo:
-    """An emission answers for what it and later ones earn, and for the outcome; compared within its stage and number."""
+    """An emission answers for what it and later ones earn and for the outcome; compared by stage and number."""
 
     outcome: Outcome = Outcome()
     """What comes at the end."""

@@ -75,8 +75,8 @@ def load_buffer(
         tensors = load_file(folder / "tensors.safetensors")
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"Expected a rollout buffer in {str(folder)!r}, written with its checkpoint, got {error}; resume from another "
-            "checkpoint."
+            f"Expected a rollout buffer in {str(folder)!r}, written with its checkpoint, got {error}; resume from "
+            "another checkpoint."
         ) from error
     if (state.get("format"), state.get("version")) != (FORMAT, VERSION):
         raise ValueError(

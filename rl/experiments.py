@@ -43,7 +43,10 @@ def main(arguments: Sequence[str]) -> int:
         print(table(RESULTS))
         return 0
     if len(arguments) == 2 and arguments[0] in EXPERIMENTS and arguments[1].isdecimal():
-        return run(arguments[0], int(arguments[1]))
+        code = run(arguments[0], int(arguments[1]))
+        if code is None:
+            print("somebody is at this cell", file=sys.stderr)
+        return 1 if code is None else code
     if arguments:
         print(
             f"Expected nothing, `table`, or one of {', '.join(EXPERIMENTS)} and a seed, got {' '.join(arguments)}.",

@@ -1,7 +1,8 @@
 """Gauges: what a learning run says about itself, and the alarm when replay leaves rollout.
 
 The drift of replay is the one number that tells whether policy gradients are those of the policy that drew: published
-runs were spoilt for weeks by a dropped guidance branch or a schedule that was one step off, with falling losses all along.
+runs were spoilt for weeks by a dropped guidance branch or a schedule that was one step off, with falling losses all
+along.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from ..agents.trajectory import Trajectory
 
 ALARM = {"text": 5e-4, "flow": 1e-3}
 """Nats per token, and per stochastic step (summed over its dimensions), beyond which replay and rollout do not compute
-the same. In float32 they agree to 5e-5 and 1e-4 (tests/agents/test_replay.py); faults are ten times the alarm or more."""
+the same. In float32 they agree to 5e-5 and 1e-4 (tests/agents/test_replay.py); faults are ten alarms or more."""
 BF16 = 100.0
 """By how much the alarm is wider in bfloat16, which has 16 bits less. Not measured here: set from the noise floors of
 published runs, 2e-5 to 6e-5 per dimension without guidance (verl-omni #279)."""
@@ -37,10 +38,10 @@ class Gauges:
     def drawings(self, drawn: Sequence[Trajectory], stats: Mapping[str, float]) -> None:
         """How a generation came out, and what its rollouts went through."""
         entries = [entry for trajectory in drawn for entry in trajectory.transcript.emissions]
-        self.note("images_per_drawing", np.mean([len(t.transcript.images) for t in drawn]))
-        self.note("stopped", np.mean([str(t.transcript.ended) == "stop" for t in drawn]))
-        self.note("illegal", np.mean([bool(entry.error) for entry in entries]))
-        self.note("sampling_steps", np.mean([t.cost.steps for t in drawn]))
+        self.note("images_per_drawing", float(np.mean([len(t.transcript.images) for t in drawn])))
+        self.note("stopped", float(np.mean([str(t.transcript.ended) == "stop" for t in drawn])))
+        self.note("illegal", float(np.mean([bool(entry.error) for entry in entries])))
+        self.note("sampling_steps", float(np.mean([t.cost.steps for t in drawn])))
         scores = [trajectory.score for trajectory in drawn if trajectory.score is not None]
         self._means("outcome", [score.terms for score in scores])
         self._means("stage", [terms for score in scores for terms in score.steps])
@@ -51,7 +52,7 @@ class Gauges:
         """Mean of every named term over those that have a verdict on it."""
         for name in sorted({name for each in terms for name in each}):
             known = [value for each in terms if (value := each.get(name)) is not None]
-            self.note(f"{kind}/{name}", np.mean(known) if known else float("nan"))
+            self.note(f"{kind}/{name}", float(np.mean(known)) if known else float("nan"))
 
     def flow(self, metrics: Mapping[str, float], num_steps: int) -> None:
         """Means over all processes, weighted by their numbers of steps; the same collective whatever a batch holds."""

@@ -1,8 +1,8 @@
 """The hacking monitor: does what is trained for still mean what it is meant to mean?
 
 The training reward and a held-out reward, which nothing learns from, judge the same drawings. While the first rises and
-the second falls, the policy is learning the judge instead of the task (users of Flow-GRPO met it within ten steps at too
-high a learning rate; docs/rl.md has a run of ours that trips it).
+the second falls, the policy is learning the judge instead of the task (users of Flow-GRPO met it within ten steps at
+too high a learning rate; docs/rl.md has a run of ours that trips it).
 """
 
 import json
@@ -24,8 +24,8 @@ SIGNIFICANT = 2.0
 def is_hacked(trained: Sequence[float], held_out: Sequence[float], window: int = WINDOW) -> bool:
     """Whether the trained reward rose and the held-out one fell, each by more than its noise.
 
-    The last ``window`` values are compared with the ``window`` values at the beginning of the run, in standard errors of
-    the difference of their means; fewer than two windows say nothing.
+    The last ``window`` values are compared with the ``window`` values at the beginning of the run, in standard errors
+    of the difference of their means; fewer than two windows say nothing.
     """
     return _change(trained, window) > SIGNIFICANT and _change(held_out, window) < -SIGNIFICANT
 
@@ -63,11 +63,11 @@ class HackingMonitor:
             kept.append({"step": step, "trained": float(np.mean(mine)), "held_out": float(np.mean(other))})
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
-        series = [[line[name] for line in kept] for name in ("trained", "held_out")]
-        alarm = is_hacked(*series, self.window)
+        trained, held_out = ([line[name] for line in kept] for name in ("trained", "held_out"))
+        alarm = is_hacked(trained, held_out, self.window)
         if alarm:
             print(f"hacking alarm at step {step}: the trained reward rose and the held-out one fell", flush=True)
-        return {"hacking/held_out": series[1][-1] if kept else float("nan"), "hacking/alarm": float(alarm)}
+        return {"hacking/held_out": held_out[-1] if kept else float("nan"), "hacking/alarm": float(alarm)}
 
     def history(self) -> list[dict[str, float]]:
         """All generations so far."""

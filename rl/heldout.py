@@ -1,4 +1,4 @@
-"""The held-out set, looked at now and then while learning: greedy drawings, judged exactly, the same ones every time."""
+"""The held-out set, looked at now and then while learning: greedy drawings, judged exactly, always the same ones."""
 
 import json
 from collections.abc import Callable, Sequence

@@ -39,7 +39,7 @@ def write_run_report(folder: str | Path) -> None:
 
 
 def draw_curves(log: Lines, heldout: Lines, path: Path) -> None:
-    """Four panels over steps: reward, held-out score with its 95 % intervals, drift with its alarms, images and entropy."""
+    """Four panels over steps: reward, held-out score with 95 % intervals, drift and its alarms, images and entropy."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -65,7 +65,8 @@ def draw_curves(log: Lines, heldout: Lines, path: Path) -> None:
     for axis, title in zip(axes.flat, ("reward", "held-out set", "drift of replay, nats", "conduct"), strict=True):
         axis.set_title(title)
         axis.set_xlabel("step")
-        axis.legend(fontsize="small")
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize="small")
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
 

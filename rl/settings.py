@@ -11,7 +11,9 @@ from ..agents.bagel.generate import Sampling
 from ..agents.bagel.noise import Noise, Window
 from ..agents.command import check_number
 from ..agents.load import sampling_of
+from ..agents.replay import Prefix
 from ..envs.scenes.graph import TAGS
+from .loss import Form, Regulariser
 
 Kind = TypeVar("Kind")
 NUMBER = (int, float)
@@ -43,9 +45,9 @@ class Flow:
 
     coef: float
     lr: float
-    form: str
+    form: Form
     clip: float | None
-    regulariser: str | None
+    regulariser: Regulariser | None
     beta: float
     kernel: Kernel
     eta: float
@@ -149,7 +151,7 @@ class Settings:
     micro_batch: int
     tasks: Mapping[str, float] | None
     scale: str
-    prefix: str
+    prefix: Prefix
     lr_schedule: str
     """As transformers names them: constant, linear, cosine, ..."""
     max_grad_norm: float

@@ -5,8 +5,8 @@ replaces four of its private methods (pinned by ``tests/rl/test_trl_contract.py`
 
 * ``_generate``: episodes on canvases, by ``rl.workers``, in place of ``model.generate``. A completion is all tokens
   that the policy sampled, switches included; images are no tokens, their switch ``<|vision_start|>`` is.
-* ``_generate_and_score_completions``: advantages by ``rl.advantage``, for every emission, spread over its tokens and its
-  stochastic flow steps.
+* ``_generate_and_score_completions``: advantages by ``rl.advantage``, for every emission, spread over its tokens and
+  its stochastic flow steps.
 * ``_get_per_token_logps_and_entropies``: one packed replay of whole trajectories; the text's share goes to TRL, the
   flow's share waits for
 * ``_compute_loss``: TRL's text loss plus the flow loss of ``rl.loss``, each with its own normaliser.
@@ -88,6 +88,8 @@ class Learning:
 
 class StrokesTrainer(GRPOTrainer):
     """The trainer; ``train()`` and ``train(resume_from_checkpoint=True)`` are those of transformers."""
+
+    optimizer: torch.optim.Optimizer | None
 
     def __init__(
         self,
@@ -239,7 +241,7 @@ class StrokesTrainer(GRPOTrainer):
         inputs = super()._prepare_inputs(generation_batch)
         if is_new and self.model.training:
             self._fresh_until = self.state.global_step
-            for batch in self._buffered_inputs:
+            for batch in self._buffered_inputs or ():
                 self._anchor(batch)
         return inputs
 
@@ -251,7 +253,8 @@ class StrokesTrainer(GRPOTrainer):
         every = self.args.steps_per_generation * self.num_iterations
         stale = self.learning.max_staleness > 0
         if stale or self.args.gradient_accumulation_steps % every != 0:
-            behaviour = swapped(self.accelerator.unwrap_model(self.model), self._behaviour) if stale else nullcontext()
+            drew = self._behaviour if stale else None
+            behaviour = nullcontext() if drew is None else swapped(self.accelerator.unwrap_model(self.model), drew)
             old = self._replay_quietly(batch, behaviour)
             batch["old_per_token_logps"] = self._padded([each.logps for each in old], batch)
             batch["old_steps"] = [_steps(each) for each in old]
@@ -285,7 +288,7 @@ class StrokesTrainer(GRPOTrainer):
         loss = self.learning.text_coef * super()._compute_loss(model, inputs)
         loss = loss + self.learning.flow_coef * self._flow_loss(inputs, replayed)
         if self.accelerator.num_processes > 1:
-            # Processes wait for each other's gradients: a batch without an image must still give some to the gen expert.
+            # Processes wait for each other's gradients: without an image, too, there must be one for the gen expert.
             loss = loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
         if self.state.global_step <= self._fresh_until and not self.learning.max_staleness:
             self.gauges.drift(inputs["trajectories"], replayed)  # the weights are still those that drew

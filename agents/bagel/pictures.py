@@ -96,9 +96,9 @@ class Pictures:
         if self.sampling.noise is not None:  # drawn after the initial noise, which stays what it is without
             window, num_steps = self.sampling.noise.window, self.sampling.num_timesteps - 1
             for rng, seed, (h, w) in zip(rngs, seeds, grids, strict=True):
-                steps = window.steps(num_steps, seed)
-                drawn = rng.standard_normal((len(steps), h * w, config.latent_dim), dtype=np.float32)
-                stochastic.append(Stochastic(steps, torch.from_numpy(drawn)))
+                chosen = window.steps(num_steps, seed)
+                drawn = rng.standard_normal((len(chosen), h * w, config.latent_dim), dtype=np.float32)
+                stochastic.append(Stochastic(chosen, torch.from_numpy(drawn)))
         sampled = sample_images(
             contexts, branches, noise, grids, self.sampling, stochastic=stochastic, is_recorded=is_recorded
         )

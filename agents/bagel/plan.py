@@ -35,7 +35,7 @@ class Entry(NamedTuple):
 class Predicted(NamedTuple):
     """A stretch of predicted tokens."""
 
-    index: np.ndarray
+    places: np.ndarray
     """Place in the sequence of the tokens that predict."""
     labels: np.ndarray
     weight: float

@@ -212,7 +212,10 @@ def _rows(lengths: Sequence[int], row_length: int | None) -> tuple[np.ndarray, n
 
 def _cross_entropy(parts: list[Predicted], flat: np.ndarray) -> CrossEntropy:
     counts = [len(p.labels) for p in parts]
-    each = [[p.weight for p in parts], [p.balance for p in parts], [p.drawn.temperature for p in parts]]
+
+    def spread(values: Iterable[float]) -> Tensor:
+        return torch.from_numpy(np.repeat(np.array(list(values), np.float32), counts))
+
     starts = np.cumsum(counts, dtype=np.int64) - counts
     allowed = [
         (int(start) + k, tuple(ids))
@@ -221,9 +224,11 @@ def _cross_entropy(parts: list[Predicted], flat: np.ndarray) -> CrossEntropy:
         if ids is not None
     ]
     return CrossEntropy(
-        _int(flat[_joined((p.index for p in parts), np.int64)]),
+        _int(flat[_joined((p.places for p in parts), np.int64)]),
         _int(_joined((p.labels for p in parts), np.int64)),
-        *(torch.from_numpy(np.repeat(np.array(values, np.float32), counts)) for values in each),
+        spread(p.weight for p in parts),
+        spread(p.balance for p in parts),
+        spread(p.drawn.temperature for p in parts),
         tuple(allowed),
     )
 

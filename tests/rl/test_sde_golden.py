@@ -1,7 +1,7 @@
 """Stochastic flow steps against numbers of the reference implementations (tests/golden/sde/README.md).
 
-Their log-probs are means over dimensions; some drop the constants, ``cps`` drops 1 / (2 sigma^2) as well. Ours are sums of
-the whole Gaussian, from which each of theirs follows: that is what is compared.
+Their log-probs are means over dimensions; some drop the constants, ``cps`` drops 1 / (2 sigma^2) as well. Ours are sums
+of the whole Gaussian, from which each of theirs follows: that is what is compared.
 """
 
 import json
