@@ -1,10 +1,11 @@
-"""What happens beside learning: stopping when asked, the log file, looks at the held-out set."""
+"""What happens beside learning: stopping when asked, the log in a file and on screen, looks at the held-out set."""
 
 import json
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -61,6 +62,31 @@ class JsonLog(TrainerCallback):
                 file.write(json.dumps(line, default=float) + "\n")
 
 
+class Terminal(TrainerCallback):
+    """One line for each step, in place of everything that is logged."""
+
+    SHOWN: ClassVar[Mapping[str, str]] = {
+        "reward": "reward",
+        "images_per_drawing": "images",
+        "drift/text_max": "drift of words",
+        "drift/flow_max": "of images",
+        "step_time": "seconds",
+    }
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        """See ``TrainerCallback``."""
+        if state.is_world_process_zero and logs and "reward" in logs:
+            told = [f"{said} {logs[name]:.3g}" for name, said in self.SHOWN.items() if logs.get(name) is not None]
+            print(f"step {state.global_step}/{state.max_steps}: {', '.join(told)}", flush=True)
+
+
 class Watch(TrainerCallback):
     """Looks at the held-out set before the first step, and every so many steps."""
 
@@ -80,7 +106,8 @@ class Watch(TrainerCallback):
     def _look(self, state: TrainerState) -> None:
         if not state.is_world_process_zero:
             return
-        found = self.heldout.look(state.global_step, self.trainer.draw_greedily)
+        found = self.heldout.look(state.global_step, self.trainer.draw)
         self.trainer.log({f"heldout/{name}": value for name, value in found.items()})
         write_run_report(self.heldout.path.parent)
-        print(f"step {state.global_step}: held-out strict {found['strict']:.3f}, soft {found['soft']:.3f}", flush=True)
+        sampled = f", sampled {found['sampled_strict']:.3f}" if "sampled_strict" in found else ""
+        print(f"step {state.global_step}: held-out strict {found['strict']:.3f} greedy{sampled}", flush=True)

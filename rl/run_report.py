@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..envs.cards import escaped, tag
 from ..envs.page import PAGE, STYLE
 from ..rewards.interval import OVERALL
 from .gauges import ALARM
 
 Lines = Sequence[Mapping[str, Any]]
+SMOOTHED = 20
+"""Steps of a moving mean: of 64 drawings each, a share is then known to about 0.013."""
 
 
 def write_run_report(folder: str | Path) -> None:
@@ -49,11 +53,11 @@ def draw_curves(log: Lines, heldout: Lines, path: Path) -> None:
     reward, held, drift, more = axes.flat
     for name, label in (("reward", "training reward"), ("hacking/held_out", "held-out reward, same drawings")):
         _line(reward, log, name, label)
-    for name in ("strict", "soft"):
-        rows = [(line["step"], _overall(line)[name]) for line in heldout]
+    for kind, label in (("rows", "strict, greedy"), ("sampled", "strict, sampled")):
+        rows = [(line["step"], _overall(line, kind)["strict"]) for line in heldout if kind in line]
         steps = [step for step, _ in rows]
         if rows:
-            (drawn,) = held.plot(steps, [row["mean"] for _, row in rows], marker="o", label=f"held-out {name}, greedy")
+            (drawn,) = held.plot(steps, [row["mean"] for _, row in rows], marker="o", label=label)
             low, high = ([row[end] for _, row in rows] for end in ("low", "high"))
             held.fill_between(steps, low, high, color=drawn.get_color(), alpha=0.2)
     for kind, limit in ALARM.items():
@@ -73,7 +77,13 @@ def draw_curves(log: Lines, heldout: Lines, path: Path) -> None:
 
 def _line(axis: Any, log: Lines, name: str, label: str) -> None:
     points = [(line["step"], line[name]) for line in log if line.get(name) is not None]
-    axis.plot([step for step, _ in points], [value for _, value in points], label=label, linewidth=1)
+    steps, values = [step for step, _ in points], np.array([value for _, value in points], float)
+    if len(values) < 2 * SMOOTHED:
+        axis.plot(steps, values, label=label, linewidth=1)
+        return
+    (drawn,) = axis.plot(steps, values, linewidth=0.5, alpha=0.35)
+    mean = np.convolve(values, np.ones(SMOOTHED) / SMOOTHED, mode="valid")
+    axis.plot(steps[SMOOTHED - 1 :], mean, label=f"{label}, mean of {SMOOTHED}", color=drawn.get_color())
 
 
 def _verdict(log: Lines, heldout: Lines) -> str:
@@ -105,8 +115,8 @@ def _ends(lines: Lines) -> Lines:
     return [lines[0], lines[-1]] if len(lines) > 1 else lines
 
 
-def _overall(line: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next(row for row in line["rows"] if row["task"] == OVERALL)
+def _overall(line: Mapping[str, Any], kind: str = "rows") -> Mapping[str, Any]:
+    return next(row for row in line[kind] if row["task"] == OVERALL)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -135,6 +135,8 @@ class HeldOutSettings:
     limit: int
     num_samples: int
     seed: int
+    is_sampled: bool
+    """Whether the set is also drawn as the policy learns, at its temperature."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +197,7 @@ class Settings:
             raise ValueError(f"Expected scale among {', '.join(SCALES)}, got {self.scale!r}.")
         if self.prefix not in ("grad", "detach"):
             raise ValueError(f"Expected prefix to be grad or detach, got {self.prefix!r}.")
+        _ = self.sampling  # refuses a window that does not fit the steps
         if not (self.text.coef or self.flow.coef):
             raise ValueError("Expected text.coef or flow.coef above 0, got both 0: nothing would be learnt.")
         if self.text.coef == 0 == self.text.beta and self.prefix == "detach" and self.flow.lr == 0:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from peft import LoraConfig
+from transformers import PrinterCallback
 from trl import GRPOConfig
 
 from ..agents import command
@@ -30,7 +31,7 @@ from ..envs.protocols import Reward
 from ..envs.scenes.tasks import sample_task
 from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
-from .callbacks import JsonLog, StopWhenAsked, Watch
+from .callbacks import JsonLog, StopWhenAsked, Terminal, Watch
 from .hacking import HackingMonitor
 from .heldout import HeldOut
 from .loss import FlowObjective
@@ -120,8 +121,9 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
         learning,
         arguments(settings, folder),
         peft_config=adapters(settings.lora),
-        callbacks=[StopWhenAsked(stop), JsonLog(folder / "log.jsonl")],
+        callbacks=[StopWhenAsked(stop), JsonLog(folder / "log.jsonl"), Terminal()],
     )
+    trainer.remove_callback(PrinterCallback)  # prints all figures of a step
     if settings.heldout.every:
         watched = HeldOut(folder / "heldout.jsonl", **_without(asdict(settings.heldout), "every"))
         trainer.add_callback(Watch(trainer, watched, settings.heldout.every * settings.updates * settings.iterations))

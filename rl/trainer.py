@@ -177,11 +177,11 @@ class StrokesTrainer(GRPOTrainer):
         work = [episodes[k : k + size] for k in range(0, len(episodes), size)]
         self._admitted.append((generation, self.rollouts.submit(work, weights), weights))
 
-    def draw_greedily(self, episodes: Sequence[Episode]) -> list[Trajectory]:
-        """Episodes drawn as the policy is evaluated, with the weights of the moment."""
+    def draw(self, episodes: Sequence[Episode], *, is_greedy: bool) -> list[Trajectory]:
+        """Episodes drawn with the weights of the moment, as the policy is evaluated or as it learns."""
         weights, size = collect(self.accelerator.unwrap_model(self.model), self._generation), self.learning.chunk_size
         work = [episodes[k : k + size] for k in range(0, len(episodes), size)]
-        ticket = self.rollouts.submit(work, weights, is_greedy=True)
+        ticket = self.rollouts.submit(work, weights, is_greedy=is_greedy)
         return [trajectory for chunk in self.rollouts.wait(ticket) for trajectory in chunk]
 
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:

@@ -213,6 +213,10 @@ class Sampling:
     noise: Noise | None = None
     """Stochastic steps, for learning; ``None``: the ODE alone."""
 
+    def __post_init__(self) -> None:
+        if self.noise is not None:
+            self.noise.window.steps(self.num_timesteps - 1, (0, 0, 0))
+
 
 class Branches(NamedTuple):
     """The contexts under which images are sampled, one view per canvas in each."""

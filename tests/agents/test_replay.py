@@ -82,6 +82,22 @@ def test_it_holds_for_one_to_five_images_alone_and_together():
             assert found.text_max <= TEXT and found.flow_max <= FLOW, found
 
 
+@pytest.mark.parametrize("name", ["text", "unguided", "text and image"])
+def test_the_same_calls_in_the_same_batch_say_the_same_exactly(name):
+    """Replay in the geometry of the rollout: actions are functions of weights and noise, so it is drawing again."""
+    drawn, again = draw(SAMPLINGS[name]), draw(SAMPLINGS[name])
+    for one, other in zip(drawn, again, strict=True):
+        for (_, _, mine), (_, _, theirs) in zip(one.own(), other.own(), strict=True):
+            assert mine.tokens == theirs.tokens and mine.logps == theirs.logps
+            assert [step.logp for step in mine.path] == [step.logp for step in theirs.path]
+            assert all(torch.equal(a.x_next, b.x_next) for a, b in zip(mine.path, theirs.path, strict=True))
+    alone = Interleaved(*parts(), SAMPLINGS[name], temperature=1.0, is_recorded=True)
+    task = TASKS[0]
+    (single,) = rollout(alone, [Episode(prompt=task.prompt, meta=task.meta, seed=(0, 3, 0, 0))], rules=Rules(budget=16))
+    found = drift([single], replayer(SAMPLINGS[name])(parts()[0], [single]))
+    assert found.text_max <= TEXT and found.flow_max <= FLOW, found
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.5, 1.7])
 def test_it_holds_at_any_temperature_and_for_cut_and_illegal_texts(temperature):
     drawn = draw(PLAIN, temperature=temperature, max_tokens=22)
