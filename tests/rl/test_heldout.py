@@ -18,9 +18,11 @@ class Draw:
 
     def __init__(self, budget=32, **habits):
         self.painter, self.rules, self.asked = ScriptedPainter(Habits(**habits)), Rules(budget=budget), []
+        self.was_greedy = []
 
-    def __call__(self, episodes):
+    def __call__(self, episodes, *, is_greedy):
         self.asked.append(list(episodes))
+        self.was_greedy.append(is_greedy)
         return rollout(self.painter, episodes, rules=self.rules)
 
 
@@ -100,5 +102,13 @@ def test_another_process_goes_on_with_the_history(looked):
 
 def test_a_draw_that_loses_drawings_is_refused_and_leaves_no_line(looked):
     with pytest.raises(ValueError, match="shorter"):
-        looked.look(0, lambda episodes: Draw()(episodes[:-1]))
+        looked.look(0, lambda episodes, is_greedy: Draw()(episodes[:-1]))
     assert looked.history() == []
+
+
+def test_the_set_is_also_drawn_as_the_policy_learns_where_asked_for(tmp_path):
+    draw, held = Draw(), HeldOut(tmp_path / "both.jsonl", limit=1, is_sampled=True)
+    figures = held.look(0, draw)
+    assert draw.was_greedy == [True, False] and draw.asked[0] == draw.asked[1]
+    assert figures["sampled_strict"] == figures["strict"] == 1.0
+    assert held.history()[0]["sampled"] == held.history()[0]["rows"]
