@@ -61,7 +61,7 @@ class RunFolder:
         if self.record.exists():
             there = json.loads(self.record.read_text())
             theirs, mine = (
-                dict(_leaves({key: value for key, value in each.items() if key not in free}))
+                dict(leaves({key: value for key, value in each.items() if key not in free}))
                 for each in (there, self.settings)
             )
             _check_same(self.path, theirs, mine)
@@ -116,10 +116,10 @@ def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -
         )
 
 
-def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested settings under dotted names."""
     for key, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

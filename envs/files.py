@@ -13,3 +13,9 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.partial")
     yield partial
     os.replace(partial, path)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file anew; the old one stands until the new one is complete."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -15,6 +15,7 @@ from typing import Any
 from ..agents.command import check_number, run, settings_from
 from ..agents.load import SHIPPED, load_policy
 from ..agents.rollout import Rules, rollout
+from ..envs.files import write_whole
 from ..envs.protocols import Cost, Policy
 from ..envs.report import write_report
 from ..envs.scenes.tasks import heldout
@@ -23,7 +24,7 @@ from ..rewards.scenes import SceneReward
 from .conduct import Evaluation, evaluation
 from .drawings import Drawing, Errand, judged
 from .equal_cost import at_equal_cost, matched
-from .evaluation_folder import EvaluationFolder, fingerprint, write_whole
+from .evaluation_folder import EvaluationFolder, fingerprint
 from .pairing import pair
 from .progress import progress
 

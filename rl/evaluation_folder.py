@@ -7,11 +7,13 @@ whose lines are all there is finished, and whatever else an interrupted write le
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..agents.run_folder import leaves
 from ..envs.archive import load_transcripts, save_transcripts
+from ..envs.files import write_whole
 from ..envs.transcript import Transcript
 from .drawings import Drawing
 
@@ -42,7 +44,7 @@ class EvaluationFolder:
             if self.results.exists():
                 raise ValueError(f"Expected {str(self.path)!r} to be new, got results without settings.json.")
             return
-        begun, wanted = (dict(_flat(each)) for each in (self.settings(), settings))
+        begun, wanted = (dict(leaves(each)) for each in (self.settings(), settings))
         for key in {**begun, **wanted}:
             if key not in FREE and begun.get(key) != wanted.get(key):
                 raise ValueError(
@@ -103,13 +105,6 @@ class EvaluationFolder:
             raise ValueError(f"Expected {self.results}:{number} to be a drawing: {error}") from error
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a file anew; the old one stands until the new one is complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
-
-
 def fingerprint(path: str | Path) -> str:
     """SHA-256 over the names and contents of the weights of a checkpoint folder, hexadecimal."""
     total = hashlib.sha256()
@@ -121,12 +116,3 @@ def fingerprint(path: str | Path) -> str:
 
 def _line(drawing: Drawing) -> str:
     return json.dumps(drawing.to_record(), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings by dotted keys."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

@@ -102,7 +102,7 @@ def test_another_process_goes_on_with_the_history(looked):
 
 def test_a_draw_that_loses_drawings_is_refused_and_leaves_no_line(looked):
     with pytest.raises(ValueError, match="shorter"):
-        looked.look(0, lambda episodes, is_greedy: Draw()(episodes[:-1]))
+        looked.look(0, lambda episodes, is_greedy: Draw()(episodes[:-1], is_greedy=is_greedy))
     assert looked.history() == []
 
 

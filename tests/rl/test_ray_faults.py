@@ -9,16 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from peft import LoraConfig, get_peft_model
 
-from strokes.agents.bagel.checkpoint import load
 from strokes.agents.bagel.noise import Noise
 from strokes.agents.load import load_policy
 from strokes.agents.pool import start_ray, stop_ray
 from strokes.agents.rollout import Rules, chunks
 from strokes.rewards.scenes import SceneReward
-from strokes.rl.sync import collect
 from strokes.rl.workers import LocalRollouts, RayRollouts, RolloutWorker
 
 pytestmark = pytest.mark.slow
@@ -71,18 +67,6 @@ def plain(chunked):
         for chunk in chunked
         for trajectory in chunk
     ]
-
-
-@pytest.fixture(scope="module")
-def weights():
-    """Of two generations."""
-    target = r".*(q|v)_proj(_moe_gen)?"
-    learner = get_peft_model(load(NANO), LoraConfig(r=4, lora_alpha=1, target_modules=target, init_lora_weights=False))
-    first = collect(learner, 0)
-    with torch.no_grad():
-        for parameter in learner.parameters():
-            parameter.mul_(2 if parameter.requires_grad else 1)
-    return first, collect(learner, 1)
 
 
 @pytest.fixture(scope="module")

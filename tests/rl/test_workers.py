@@ -7,32 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 
-from strokes.agents.bagel.checkpoint import load
 from strokes.agents.bagel.noise import Noise
 from strokes.agents.load import load_policy
 from strokes.agents.pool import Resources
 from strokes.agents.rollout import Rules, chunks
 from strokes.rewards.scenes import SceneReward
-from strokes.rl.sync import collect
 from strokes.rl.workers import LocalRollouts, RayRollouts, RolloutWorker, ScoreWorker
 
 NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v2"
 PROMPTS = ["a photo of a circle", "a photo of two stars"]
 SAMPLING = {"timestep_shift": 1.0, "cfg_interval": [0.0, 1.0], "cfg_renorm_min": 1.0}
-
-
-@pytest.fixture(scope="module")
-def weights():
-    """Of two versions: small changes of the shipped model, so that it still plans and draws."""
-    target = r".*(q|v)_proj(_moe_gen)?"
-    learner = get_peft_model(load(NANO), LoraConfig(r=4, lora_alpha=1, target_modules=target, init_lora_weights=False))
-    first = collect(learner, 0)
-    with torch.no_grad():
-        for parameter in learner.parameters():
-            parameter.mul_(2 if parameter.requires_grad else 1)
-    return first, collect(learner, 1)
 
 
 def make_worker(**options):
