@@ -166,10 +166,10 @@ def claimed(folder: Path, waits: bool = False) -> Iterator[bool]:
 
 
 def table(results: Path) -> str:
-    """All cells that are there: strict differences to the start, mean over seeds, and the seeds' own range."""
+    """All cells that are there: strict scores, differences to the start and images, means over seeds."""
     lines = [
-        "| experiment | seeds | greedy, strict | difference | sampled, strict | difference | images | CPU min |",
-        "|---|---:|---:|---|---:|---|---:|---:|",
+        "| experiment | seeds | greedy: strict | difference | images | sampled: strict | difference | images | min |",
+        "|---|---:|---:|---|---:|---:|---|---:|---:|",
     ]
     for experiment in EXPERIMENTS:
         cells = [json.loads(path.read_text()) for path in sorted((results / experiment).glob("*.json"))]
@@ -179,9 +179,9 @@ def table(results: Path) -> str:
         [
             *lines,
             "",
-            "Held-out set, 756 tasks. Differences to the start on the same tasks and noise: the mean over seeds and",
-            "in brackets the lowest and the highest of the seeds' 95 % bounds (clustered by prompt). Images are those",
-            "of greedy drawings. `make experiments` runs the next cell that is missing.",
+            "Held-out set, 756 tasks. Differences to the start on the same tasks and noise, means over seeds; in",
+            "brackets the means of the seeds' 95 % bounds (clustered by prompt): the interval of the mean is no wider.",
+            "Minutes are of CPU. `make experiments` runs the next cell that is missing.",
         ]
     )
 
@@ -192,9 +192,9 @@ def _row(experiment: str, cells: Sequence[Mapping[str, Any]]) -> str:
         overall = [_overall(cell[mode]["rows"]) for cell in cells]
         parts.append(f"{np.mean([row['strict']['mean'] for row in overall]):.3f}")
         paired = [_overall(cell[mode]["against the start"]["strict"])["difference"] for cell in cells]
-        low, high = min(each["low"] for each in paired), max(each["high"] for each in paired)
-        parts.append(f"{np.mean([each['mean'] for each in paired]):+.3f} [{low:+.3f}, {high:+.3f}]")
-    parts.append(f"{np.mean([_overall(cell['greedy']['rows'])['images'] for cell in cells]):.2f}")
+        mean, low, high = (np.mean([each[name] for each in paired]) for name in ("mean", "low", "high"))
+        parts.append(f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]")
+        parts.append(f"{np.mean([row['images'] for row in overall]):.2f}")
     parts.append(f"{np.mean([cell['seconds']['cpu'] for cell in cells]) / 60:.1f}")
     return f"| {' | '.join(parts)} |"
 

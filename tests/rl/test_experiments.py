@@ -104,7 +104,7 @@ def test_a_folder_is_held_against_other_processes_until_they_are_gone(tmp_path):
         assert told == "False\n"
 
 
-def test_the_table_is_the_mean_over_seeds_and_their_outermost_bounds(tmp_path):
+def test_the_table_is_the_mean_over_seeds_and_of_their_bounds(tmp_path):
     greedy = [evaluated(0.25, 0.125, -0.05, 0.3, 1.5), evaluated(0.5, 0.25, 0.1, 0.4, 2.0)]
     sampled = [evaluated(0.1, -0.125, -0.5, -0.01, 7.0), evaluated(0.2, -0.25, -0.4, 0.02, 7.0)]
     for seed, minutes in ((0, 2.0), (2, 5.0)):
@@ -113,10 +113,10 @@ def test_the_table_is_the_mean_over_seeds_and_their_outermost_bounds(tmp_path):
     write(tmp_path, "text-only", 1, greedy=greedy[0], sampled=sampled[0], seconds={"cpu": 30.0})
     write(tmp_path, "no-experiment", 0)
     header, rule, *rows = [line for line in table(tmp_path).splitlines() if line.startswith("|")]
-    assert header.count("|") == rule.count("|") == rows[0].count("|") == 9
+    assert header.count("|") == rule.count("|") == rows[0].count("|") == 10
     assert rows == [
-        "| text-only | 1 | 0.250 | +0.125 [-0.050, +0.300] | 0.100 | -0.125 [-0.500, -0.010] | 1.50 | 0.5 |",
-        "| price | 2 | 0.375 | +0.188 [-0.050, +0.400] | 0.150 | -0.188 [-0.500, +0.020] | 1.75 | 3.5 |",
+        "| text-only | 1 | 0.250 | +0.125 [-0.050, +0.300] | 1.50 | 0.100 | -0.125 [-0.500, -0.010] | 7.00 | 0.5 |",
+        "| price | 2 | 0.375 | +0.188 [+0.025, +0.350] | 1.75 | 0.150 | -0.188 [-0.450, +0.005] | 7.00 | 3.5 |",
     ]
 
 
