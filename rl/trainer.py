@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import trl
 from accelerate.utils import gather_object
 from datasets import Dataset
 from safetensors.torch import load_file, save_file
@@ -343,6 +344,7 @@ class StrokesTrainer(GRPOTrainer):
         super()._save_checkpoint(model, trial)
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         position = {
+            "trl": trl.__version__,
             "global_step": self.state.global_step,
             "micro_step": self._step,
             "generation": self._generation,
@@ -358,6 +360,11 @@ class StrokesTrainer(GRPOTrainer):
             return
         folder = Path(checkpoint) / f"rollouts-{self.accelerator.process_index}"
         position, self._buffered_inputs, admitted = load_buffer(folder, self.accelerator.device)
+        if position.get("trl") != trl.__version__:
+            raise ValueError(
+                f"Expected in {str(folder)!r} rollouts of TRL {trl.__version__}, got those of {position.get('trl')}: "
+                "what a batch holds differs between versions. Install that one, or start another run from this adapter."
+            )
         if position["global_step"] != self.state.global_step:
             raise ValueError(
                 f"Expected in {str(folder)!r} the rollouts of step {self.state.global_step}, got those of step "

@@ -175,14 +175,21 @@ def test_a_replay_that_drops_guidance_trips_the_alarm_by_far(small, tmp_path, ca
     assert "drift alarm" in capsys.readouterr().out
 
 
-def test_a_buffer_of_another_step_is_refused(small, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("global_step", 3, "rollouts of step 2, got those of step 3"),
+        ("trl", "0.9.0", r"rollouts of TRL 1\.16.*, got those of 0\.9\.0"),
+    ],
+)
+def test_a_buffer_of_another_step_or_version_is_refused(small, tmp_path, name, value, said):
     trainer = _trainer(small, tmp_path)
     trainer.train()
     state = Path(latest_checkpoint(tmp_path)) / "rollouts-0" / "state.json"
     record = json.loads(state.read_text())
-    record["position"]["global_step"] += 1
+    record["position"][name] = value
     state.write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="rollouts of step 2, got those of step 3"):
+    with pytest.raises(ValueError, match=said):
         _trainer(small, tmp_path, "steps=3").train(resume_from_checkpoint=latest_checkpoint(tmp_path))
 
 
