@@ -97,6 +97,7 @@ def test_trajectories_by_hand_come_back(tmp_path):
     assert (position, admitted) == (POSITION, [])
     (found, empty), given = batches[0]["trajectories"], trajectories[0]
     assert found.transcript == given.transcript and found.cost == given.cost and empty.score is None
+    assert found.replies[2] == given.replies[2] and type(found.replies[2].allowed[0]) is tuple
     assert found.transcript.images[0].flags.writeable and found.score.earned(2) == 1 / 3
     assert type(found.replies[3].path[0]) is Transition and type(found.transcript.emissions[1].stage) is Stage
 

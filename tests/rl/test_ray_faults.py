@@ -180,9 +180,13 @@ def test_all_actors_are_gone_for_good(actors, weights):
 def test_an_interruption_loses_nothing(actors, weights, undisturbed):
     rollouts, _ = actors
     ticket = rollouts.submit(generation(0), weights[0])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
     threading.Timer(DELAY / 2, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        rollouts.wait(ticket)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            rollouts.wait(ticket)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert plain(rollouts.wait(ticket)) == undisturbed[0]
     assert rollouts.stats["retries"] == 0
 
