@@ -68,7 +68,7 @@ def start_ray(
         except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
             raise ValueError(
                 f"Expected a Ray cluster at {address!r}, got: {error} Start one with `ray start --head`, and give this "
-                "machine the cluster's token (~/.ray/auth_token, or RAY_AUTH_TOKEN)."
+                "machine the cluster's token (~/.ray/auth_token, or RAY_AUTH_TOKEN) and RAY_AUTH_MODE=token."
             ) from error
         return True
     with _on_loopback():

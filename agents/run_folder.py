@@ -51,7 +51,7 @@ class RunFolder:
         Args:
             path: The folder, which need not exist.
             settings: What defines the run, JSON-ready, possibly nested.
-            free: Top-level settings that may differ when a run goes on.
+            free: Settings that may differ when a run goes on, whole groups or dotted names.
 
         Raises:
             ValueError: The folder holds a run with other settings; they are named.
@@ -61,7 +61,7 @@ class RunFolder:
         if self.record.exists():
             there = json.loads(self.record.read_text())
             theirs, mine = (
-                dict(leaves({key: value for key, value in each.items() if key not in free}))
+                {key: value for key, value in leaves(each) if not {key, key.split(".")[0]} & set(free)}
                 for each in (there, self.settings)
             )
             _check_same(self.path, theirs, mine)

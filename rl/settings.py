@@ -1,5 +1,6 @@
 """The settings of ``strokes-rl``: ``configs/rl.yaml`` as dataclasses, each checked where it is made."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -124,6 +125,7 @@ class Rollout:
             raise ValueError(f"Expected rollout.kind to be local or ray, got {self.kind!r}.")
         for name, least in (("workers", 1), ("chunk", 1), ("threads", 1), ("staleness", 0)):
             check_number(f"rollout.{name}", getattr(self, name), least)
+        check_number("rollout.gpus", self.gpus, 0, NUMBER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +199,11 @@ class Settings:
             raise ValueError(f"Expected scale among {', '.join(SCALES)}, got {self.scale!r}.")
         if self.prefix not in ("grad", "detach"):
             raise ValueError(f"Expected prefix to be grad or detach, got {self.prefix!r}.")
+        if self.policy.get("adapter"):
+            raise ValueError(
+                f"Expected no policy.adapter, got {self.policy['adapter']!r}: a run begins with a checkpoint and goes "
+                "on with its own adapter when the same command is given on its folder."
+            )
         _ = self.sampling  # refuses a window that does not fit the steps
         if not (self.text.coef or self.flow.coef):
             raise ValueError("Expected text.coef or flow.coef above 0, got both 0: nothing would be learnt.")
@@ -232,7 +239,8 @@ class Settings:
     @property
     def device(self) -> str:
         """Of the model that learns."""
-        return str(self.policy["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+        device = str(self.policy["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+        return f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if device == "cuda" else device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -38,10 +38,11 @@ from .loss import FlowObjective
 from .observers import Filmstrips, SampleTable
 from .run_report import write_run_report
 from .settings import Credit, Flow, Lora, RewardSettings, Settings, nested
-from .trainer import Learning, Observer, StrokesTrainer
+from .trainer import WHOLE, Learning, Observer, StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
-FREE = {"out", "rollout", "report_to", "save_every", "keep", "heldout", "samples_every"}
+PLACES = {"rollout.kind", "rollout.workers", "rollout.address", "rollout.gpus"}
+FREE = PLACES | {"out", "report_to", "save_every", "keep", "heldout", "samples_every"}
 """Settings that may differ when a run goes on: where it runs and what is written down."""
 FIGURES = ("reward", "heldout/strict", "heldout/soft", "drift/text_max", "drift/flow_max", "images_per_drawing")
 MATRICES = r"language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
@@ -79,7 +80,8 @@ def train(settings: Settings, folder: Path) -> bool:
         return True
     with stop_requests() as stop:
         trainer = make_trainer(settings, folder, stop)
-        run.begin()
+        if trainer.is_world_process_zero():
+            run.begin()
         try:
             trainer.train(resume_from_checkpoint=latest_checkpoint(folder))
         finally:
@@ -253,7 +255,7 @@ def imported(name: str, target: str) -> Any:
 def latest_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint of a run; one that a kill cut short is passed over."""
     found = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
-    whole = [path for path in found if any(path.glob("rollouts-*/state.json"))]
+    whole = [path for path in found if (path / WHOLE).exists()]
     return str(whole[-1]) if whole else None
 
 

@@ -46,6 +46,8 @@ from .loss import FlowObjective, Steps
 from .sync import Weights, collect, swapped
 from .workers import Rollouts
 
+WHOLE = "whole"
+"""A file in every checkpoint whose parts, of all processes, are there."""
 LEARNT = "learnt.safetensors"
 """All weights that learn, in their own precision, where there are no adapters."""
 Task = tuple[str, Mapping[str, Any]]
@@ -353,12 +355,21 @@ class StrokesTrainer(GRPOTrainer):
         }
         admitted = [(number, weights) for number, _, weights in self._admitted]
         save_buffer(folder / f"rollouts-{self.accelerator.process_index}", position, self._buffered_inputs, admitted)
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            (folder / WHOLE).touch()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
         folder = Path(checkpoint) / f"rollouts-{self.accelerator.process_index}"
+        processes = len(list(Path(checkpoint).glob("rollouts-*")))
+        if processes != self.accelerator.num_processes:
+            raise ValueError(
+                f"Expected as many learner processes as {str(checkpoint)!r} was written by, {processes}, got "
+                f"{self.accelerator.num_processes}; each goes on with its own part of the rollouts."
+            )
         position, self._buffered_inputs, admitted = load_buffer(folder, self.accelerator.device)
         if position.get("trl") != trl.__version__:
             raise ValueError(

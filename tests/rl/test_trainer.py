@@ -11,7 +11,7 @@ import torch
 
 from strokes.envs.protocols import Score
 from strokes.rl.train import latest_checkpoint, make_trainer, train
-from strokes.rl.trainer import is_gen
+from strokes.rl.trainer import WHOLE, is_gen
 
 
 def _trainer(small, tmp_path, *overrides):
@@ -200,6 +200,32 @@ def test_the_command_ends_with_an_adapter_that_draws(small, tmp_path):
     assert train(settings, tmp_path)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
     load_policy({**settings.policy, "adapter": str(tmp_path / "adapter")}, steps=4, guidance=3.0)
+
+
+def test_another_number_of_learners_is_refused(small, tmp_path):
+    _trainer(small, tmp_path).train()
+    folder = Path(latest_checkpoint(tmp_path))
+    (folder / "rollouts-1").mkdir()
+    with pytest.raises(ValueError, match="was written by, 2, got 1"):
+        _trainer(small, tmp_path, "steps=3").train(resume_from_checkpoint=str(folder))
+
+
+def test_a_checkpoint_that_a_kill_cut_short_is_passed_over(small, tmp_path):
+    _trainer(small, tmp_path).train()
+    (folder := Path(latest_checkpoint(tmp_path))).joinpath(WHOLE).unlink()
+    assert latest_checkpoint(tmp_path) not in (None, str(folder))
+
+
+def test_what_changes_numbers_may_not_change_when_a_run_goes_on(small, tmp_path):
+    train(small(out=tmp_path), tmp_path)
+    with pytest.raises(ValueError, match=r"rollout.chunk=2 \(there 4\)"):
+        train(small("rollout.chunk=2", out=tmp_path), tmp_path)
+    assert train(small("rollout.workers=3", out=tmp_path), tmp_path)
+
+
+def test_an_adapter_to_begin_with_is_refused(small):
+    with pytest.raises(ValueError, match=r"Expected no policy.adapter, got 'a'"):
+        small("policy.adapter=a")
 
 
 def test_groups_of_one_are_refused(small, tmp_path):
