@@ -9,6 +9,7 @@ The distributions are those of the rollout: tokens masked and tempered as they w
 steps by ``flow.moments``. Only the order of floating-point sums differs.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
@@ -248,10 +249,16 @@ def drift(trajectories: Sequence[Trajectory], replayed: Sequence[Replayed]) -> D
         tokens, steps = again.logps.detach().tolist(), again.steps.detach().tolist()
         for k, _, reply in trajectory.own():
             for i, logp in enumerate(reply.logps):
-                text.append((abs(tokens.pop(0) - logp), f"trajectory {number}, emission {k}, token {i}"))
+                text.append((_apart(tokens.pop(0), logp), f"trajectory {number}, emission {k}, token {i}"))
             for i, at in enumerate(step for step in reply.path if step.eta):
-                flows.append((abs(steps.pop(0) - at.logp), f"trajectory {number}, emission {k}, step {i}"))
+                flows.append((_apart(steps.pop(0), at.logp), f"trajectory {number}, emission {k}, step {i}"))
     worst = max([(d / 5e-5, w) for d, w in text] + [(d / 1e-4, w) for d, w in flows], default=(0.0, "nowhere"))
     text_max, flow_max = (max((d for d, _ in found), default=0.0) for found in (text, flows))
     text_mean, flow_mean = (float(np.mean([d for d, _ in found])) if found else 0.0 for found in (text, flows))
     return Drift(text_max, text_mean, flow_max, flow_mean, worst[1])
+
+
+def _apart(one: float, other: float) -> float:
+    """Their distance; infinite where either is no number, so that no maximum passes it over."""
+    distance = abs(one - other)
+    return math.inf if math.isnan(distance) else distance

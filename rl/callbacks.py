@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..envs.files import write_whole
 from .heldout import HeldOut
 from .run_report import write_run_report
 
@@ -41,10 +42,9 @@ class JsonLog(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drop lines of steps that a resumed run will take again."""
         if state.is_world_process_zero and self.path.exists():
-            lines = [
-                line for line in self.path.read_text().splitlines() if json.loads(line)["step"] <= state.global_step
-            ]
-            self.path.write_text("".join(f"{line}\n" for line in lines))
+            lines = self.path.read_text().split("\n")[:-1]  # a kill may have cut the last one
+            kept = [line for line in lines if state.global_step and json.loads(line)["step"] <= state.global_step]
+            write_whole(self.path, "".join(f"{line}\n" for line in kept))
 
     def on_log(
         self,

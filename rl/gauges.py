@@ -65,12 +65,13 @@ class Gauges:
     def drift(self, trajectories: Sequence[Trajectory], replayed: Sequence[Replayed]) -> None:
         """How far a replay at the behaviour weights is from the rollout; prints where it is too far."""
         found = drift(trajectories, replayed)
-        for kind, largest in (("text", found.text_max), ("flow", found.flow_max)):
+        mine = torch.tensor([[found.text_max, found.flow_max]], device=self.accelerator.device)
+        for kind, largest in zip(("text", "flow"), self.accelerator.gather(mine).amax(0).tolist(), strict=True):
             self.note(f"drift/{kind}_max", largest)
             self.note(f"drift/{kind}_alarm", largest > self.allowed[kind])
             if largest > self.allowed[kind]:
                 print(
                     f"drift alarm: before any update, replay and rollout differ by {largest:.2g} nats ({kind}, allowed "
-                    f"{self.allowed[kind]:.2g}) at {found.worst}: they do not compute the same thing.",
+                    f"{self.allowed[kind]:.2g}) (here at most at {found.worst}): they do not compute the same thing.",
                     flush=True,
                 )

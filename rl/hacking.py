@@ -2,7 +2,7 @@
 
 The training reward and a held-out reward, which nothing learns from, judge the same drawings. While the first rises and
 the second falls, the policy is learning the judge instead of the task (users of Flow-GRPO met it within ten steps at
-too high a learning rate; docs/rl.md has a run of ours that trips it).
+too high a learning rate).
 """
 
 import json
@@ -14,6 +14,7 @@ import numpy as np
 
 from ..agents.rollout import ScoreFn
 from ..agents.trajectory import Trajectory
+from ..envs.files import write_whole
 
 WINDOW = 20
 """Generations of each half that is compared: of 64 drawings each, the mean of a share is then known to about 0.013."""
@@ -61,8 +62,7 @@ class HackingMonitor:
         kept = [line for line in self.history() if line["step"] < step]
         if mine and other:
             kept.append({"step": step, "trained": float(np.mean(mine)), "held_out": float(np.mean(other))})
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(f"{json.dumps(line)}\n" for line in kept))
+        write_whole(self.path, "".join(f"{json.dumps(line)}\n" for line in kept))
         trained, held_out = ([line[name] for line in kept] for name in ("trained", "held_out"))
         alarm = is_hacked(trained, held_out, self.window)
         if alarm:

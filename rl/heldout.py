@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from ..agents.rollout import Episode
 from ..agents.trajectory import Trajectory
+from ..envs.files import write_whole
 from ..envs.scenes.tasks import heldout
 from ..rewards.interval import OVERALL
 from ..rewards.summary import summarise
@@ -48,15 +49,14 @@ class HeldOut:
         """Draw the set, add a line to the history, and return the figures of all kinds together.
 
         Args:
-            step: Generations learnt from so far.
+            step: Optimizer steps so far.
             draw: See ``Draw``.
         """
         line: dict[str, Any] = {"step": step, "rows": self._rows(draw, is_greedy=True)}
         if self.is_sampled:
             line["sampled"] = self._rows(draw, is_greedy=False)
         kept = [each for each in self.history() if each["step"] < step]  # a run that went on from before looks again
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text("".join(json.dumps(each) + "\n" for each in [*kept, line]))
+        write_whole(self.path, "".join(json.dumps(each) + "\n" for each in [*kept, line]))
         sampled = _figures(line["sampled"]) if self.is_sampled else {}
         return _figures(line["rows"]) | {f"sampled_{name}": value for name, value in sampled.items()}
 

@@ -22,8 +22,8 @@ Beside it, per step, beta times a regulariser towards the reference (the model w
     velocity   mean_D (v - v_ref)^2                                                            (UniGRPO, recommended)
     kl         mean_D (mu - mu_ref)^2 / (2 sigma^2), the exact divergence, per dimension
 
-The text's share is TRL's own. The trainer sums L over steps and divides by their number in an update, as TRL's ``dapo``
-does for tokens.
+The text's share is TRL's own. The trainer sums L over steps and divides by their number in a generation, over its
+updates, as TRL's ``dapo`` does for tokens.
 """
 
 from collections.abc import Sequence

@@ -19,6 +19,8 @@ from .loss import Form, Regulariser
 Kind = TypeVar("Kind")
 NUMBER = (int, float)
 SCALES = ("group", "batch", "none")
+LOSS_TYPES = ("grpo", "bnpo", "dapo")
+"""Of TRL's, those whose normaliser is the tokens at hand; others want a longest completion, which is none here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,13 @@ class Text:
     temperature: float
 
     def __post_init__(self) -> None:
-        for name in ("coef", "lr", "epsilon", "beta"):
+        for name in ("coef", "lr", "epsilon", "beta", "temperature"):
             check_number(f"text.{name}", getattr(self, name), 0, NUMBER)
+        check_number("text.epsilon_high", self.epsilon_high, 0, (*NUMBER, type(None)))
+        if self.loss_type not in LOSS_TYPES:
+            raise ValueError(f"Expected text.loss_type among {', '.join(LOSS_TYPES)}, got {self.loss_type!r}.")
+        if self.beta and not self.coef:
+            raise ValueError(f"Expected text.beta=0 with text.coef=0, of which it is a part, got {self.beta}.")
         if not self.temperature > 0:
             raise ValueError(f"Expected text.temperature above 0 (greedy texts teach nothing), got {self.temperature}.")
 
@@ -55,8 +62,15 @@ class Flow:
     window: Mapping[str, Any]
 
     def __post_init__(self) -> None:
-        for name in ("coef", "lr", "beta"):
+        for name in ("coef", "lr", "beta", "eta"):
             check_number(f"flow.{name}", getattr(self, name), 0, NUMBER)
+        check_number("flow.clip", self.clip, 0, (*NUMBER, type(None)))
+        if self.beta and not self.coef:
+            raise ValueError(f"Expected flow.beta=0 with flow.coef=0, of which it is a part, got {self.beta}.")
+        if unknown := set(self.window) - {field.name for field in fields(Window)}:
+            raise ValueError(
+                f"Expected flow.window with the keys of configs/rl.yaml, got {', '.join(sorted(unknown))}."
+            )
 
     @property
     def noise(self) -> Noise | None:
@@ -78,6 +92,8 @@ class Credit:
     target: str | None
 
     def __post_init__(self) -> None:
+        for name in ("discount", "price", "stop_bonus"):
+            check_number(f"credit.{name}", getattr(self, name), 0, NUMBER)
         if self.name not in ("outcome", "stages", "improvement", "custom"):
             raise ValueError(f"Expected credit.name among outcome, stages, improvement, custom, got {self.name!r}.")
         if (self.name == "custom") != (self.target is not None):
@@ -94,6 +110,7 @@ class Lora:
 
     def __post_init__(self) -> None:
         check_number("lora.rank", self.rank, 1)
+        check_number("lora.alpha", self.alpha, 1)
         if self.experts not in ("both", "und", "gen"):
             raise ValueError(f"Expected lora.experts among both, und, gen, got {self.experts!r}.")
 
@@ -139,6 +156,10 @@ class HeldOutSettings:
     seed: int
     is_sampled: bool
     """Whether the set is also drawn as the policy learns, at its temperature."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("every", 0), ("limit", 1), ("num_samples", 1), ("seed", 0)):
+            check_number(f"heldout.{name}", getattr(self, name), least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +214,7 @@ class Settings:
         check_number("keep", self.keep, 2)  # the last one may be cut short by a kill
         check_number("seed", self.seed, 0)
         check_number("guidance", self.guidance, 0, NUMBER)
+        check_number("max_grad_norm", self.max_grad_norm, 0, NUMBER)
         if type(self.group) is not int or self.group < 2:
             raise ValueError(f"Expected group to be at least 2 (alone there is no advantage), got {self.group!r}.")
         if self.scale not in SCALES:
@@ -207,8 +229,16 @@ class Settings:
         _ = self.sampling  # refuses a window that does not fit the steps
         if not (self.text.coef or self.flow.coef):
             raise ValueError("Expected text.coef or flow.coef above 0, got both 0: nothing would be learnt.")
-        if self.text.coef == 0 == self.text.beta and self.prefix == "detach" and self.flow.lr == 0:
-            raise ValueError("Expected something to learn, got no text loss and flow.lr=0 with prefix=detach.")
+        gen_learns = self.flow.lr > 0 and (self.lora is None or self.lora.experts != "und")
+        if self.text.coef == 0 and self.prefix == "detach" and not gen_learns:
+            raise ValueError(
+                "Expected something to learn, got no text loss, prefix=detach and a gen expert that is held."
+            )
+        if self.lora is None and self.dtype != torch.float32:
+            raise ValueError(
+                f"Expected policy.dtype=float32 where all weights learn (lora=null), got {self.policy['dtype']}: steps "
+                "of common learning rates are lost in its rounding."
+            )
         if unknown := set(self.tasks or ()) - set(TAGS):
             raise ValueError(f"Expected tasks among {', '.join(TAGS)}, got {', '.join(sorted(unknown))}.")
         if self.prompts * self.group % self.updates:
@@ -245,7 +275,10 @@ class Settings:
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights that do not learn."""
-        return getattr(torch, str(self.policy["dtype"]))
+        dtype = getattr(torch, str(self.policy["dtype"]), None)
+        if not isinstance(dtype, torch.dtype):
+            raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {self.policy['dtype']!r}.")
+        return dtype
 
 
 def nested(kind: type[Kind], values: Mapping[str, Any], where: str = "") -> Kind:

@@ -16,6 +16,7 @@ Weights that rollouts ran with are known by their version, the number of the gen
 """
 
 import json
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -143,7 +144,11 @@ class StrokesTrainer(GRPOTrainer):
         self.gauges = Gauges(self.accelerator, self._note, model.dtype)
 
     def _note(self, name: str, value: float) -> None:
-        self._metrics["train" if self.model.training else "eval"][name].append(float(value))
+        values = self._metrics["train" if self.model.training else "eval"][name]
+        if values and name.endswith(("_max", "_alarm")):  # the largest of a logging interval, where TRL takes means
+            values[0] = max(values[0], float(value))
+        else:
+            values.append(float(value))
 
     # Rollout ----------------------------------------------------------------------------------------
 
@@ -167,7 +172,12 @@ class StrokesTrainer(GRPOTrainer):
     def _draw(self) -> list[Trajectory]:
         """The trajectories of the next generation, drawn now or admitted earlier."""
         generation = self._generation
-        for ahead in range(generation + len(self._admitted), generation + self.learning.max_staleness + 1):
+        args = self.args
+        num = math.ceil(
+            args.max_steps * args.gradient_accumulation_steps / (args.steps_per_generation * self.num_iterations)
+        )
+        end = max(generation + 1, min(generation + self.learning.max_staleness + 1, num))
+        for ahead in range(generation + len(self._admitted), end):
             weights = collect(self.accelerator.unwrap_model(self.model), generation)
             self._admit(ahead, weights)
         number, ticket, self._behaviour = self._admitted.popleft()
