@@ -30,7 +30,7 @@ TIMES = (1.0, 11 / 12, 10 / 12, 9 / 12)
 def trajectory(tokenizer, config, num_images, num_steps, seed):
     """Sketches and their words, with random latents and states: what they are does not matter for speed."""
     rng = np.random.default_rng(seed)
-    count = (SIZE // config.downsample) ** 2
+    count = (SIZE // config.latent_stride) ** 2
 
     def latent():
         return torch.from_numpy(rng.standard_normal((count, config.latent_dim), dtype=np.float32))
@@ -50,7 +50,8 @@ def trajectory(tokenizer, config, num_images, num_steps, seed):
                 reply = Reply(emission=Emission(stage, words), tokens=tokens)
             among = tuple(sorted({ids.start_of_image, ids.bos_token_id, ids.eos_token_id}))
             reply = replace(reply, allowed=(among, *[None] * (len(reply.tokens) - 1)), logps=(0.0,) * len(reply.tokens))
-            assert not transcript.record(reply.emission).error, (k, stage)
+            transcript.record(reply.emission)
+            assert not transcript.emissions[-1].error, (k, stage)
             replies.append(reply)
     return Trajectory(transcript=transcript, replies=replies)
 
