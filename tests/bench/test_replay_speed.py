@@ -58,7 +58,10 @@ def trajectory(tokenizer, config, num_images, num_steps, seed):
 
 def only(whole, emission, step):
     """The trajectory up to one image, with one stochastic step and nothing to learn of words."""
-    replies = [replace(reply, path=(), tokens=(), logps=(), allowed=()) for reply in whole.replies[: emission + 1]]
+    replies = [
+        replace(reply, path=(), tokens=(), logps=(), allowed=()) if reply.emission.stage.is_image else None
+        for reply in whole.replies[: emission + 1]
+    ]
     replies[emission] = replace(replies[emission], path=(whole.replies[emission].path[step],))
     return Trajectory(transcript=whole.transcript.cut(emission + 1), replies=replies)
 
@@ -76,7 +79,7 @@ def seconds(work):
 def test_one_pack_against_one_forward_for_each_step(capsys, num_images, num_steps):
     """Forward and backward of the same batch: all words and steps at once, or the words and then step by step."""
     torch.set_num_threads(1)
-    model, tokenizer = load(SHIPPED), Tokenizer.load(SHIPPED)
+    model, tokenizer = load(SHIPPED, dtype=torch.float32), Tokenizer.load(SHIPPED)
     model.vae.requires_grad_(False)
     replayer = Replayer(model.config, tokenizer, replace(TINY, noise=Noise()))
     wholes = [trajectory(tokenizer, model.config, num_images, num_steps, seed) for seed in range(NUM)]
