@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -73,15 +74,16 @@ def load_buffer(
     try:
         state = json.loads((folder / "state.json").read_text())
         tensors = load_file(folder / "tensors.safetensors")
-    except (OSError, ValueError) as error:
+        about = (state["format"], state["version"])
+    except (OSError, ValueError, SafetensorError, KeyError, TypeError) as error:
         raise ValueError(
             f"Expected a rollout buffer in {str(folder)!r}, written with its checkpoint, got {error}; resume from "
             "another checkpoint."
         ) from error
-    if (state.get("format"), state.get("version")) != (FORMAT, VERSION):
+    if about != (FORMAT, VERSION):
         raise ValueError(
-            f"Expected {FORMAT} version {VERSION} in {str(folder)!r}, got {state.get('format')!r} version "
-            f"{state.get('version')!r}; resume with the version of strokes that wrote it."
+            f"Expected {FORMAT} version {VERSION} in {str(folder)!r}, got {about[0]!r} version "
+            f"{about[1]!r}; resume with the version of strokes that wrote it."
         )
     reader = _Reader(tensors, device)
     batches = None if state["batches"] is None else [reader.batch(batch) for batch in state["batches"]]

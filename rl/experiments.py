@@ -154,12 +154,13 @@ def claimed(folder: Path, waits: bool = False) -> Iterator[bool]:
     import fcntl
 
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with (folder / "lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return
+        lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
         yield True

@@ -41,6 +41,9 @@ CLIPS = {"nats": 1e-5 * REFERENCE_DIMENSION, "mean": 1e-5, "rationorm": 2e-6, "g
 """Default bounds: 1e-5 in a window of 2 or 3 steps (flow_grpo, verl-omni); 2e-6 normalised (GRPO-Guard); of the
 divergence, 1e-5 (Flow-DPPO)."""
 
+FAR = 50.0
+"""Nats beyond which a step's ratio is held: e^50 is far outside any bound and still a number."""
+
 
 class Steps(NamedTuple):
     """Stochastic steps of one trajectory or of several."""
@@ -135,7 +138,7 @@ class FlowObjective:
         low = CLIPS[self.form] if self.clip_low is None else self.clip_low
         high = CLIPS[self.form] if self.clip_high is None else self.clip_high
         if self.form == "nats":
-            ratio, bounded = log_ratio.exp(), log_ratio.clamp(-low, high).exp()
+            ratio, bounded = log_ratio.clamp(-FAR, FAR).exp(), log_ratio.clamp(-low, high).exp()
             return torch.maximum(-a * ratio, -a * bounded) / dims, -a * bounded > -a * ratio
         mean = log_ratio / dims
         if self.form in ("rationorm", "guard"):

@@ -169,6 +169,15 @@ def test_a_folder_without_a_whole_buffer_is_named(tmp_path, lost):
         load_buffer(folder)
 
 
+@pytest.mark.parametrize("left", [0, 4, 20, -1])
+def test_cut_tensors_are_refused_with_their_folder(tmp_path, left):
+    round_trip(tmp_path, [{"a": torch.ones(64)}])
+    path = tmp_path / "tensors.safetensors"
+    path.write_bytes(path.read_bytes()[:left])
+    with pytest.raises(ValueError, match=f"a rollout buffer in '{tmp_path}'"):
+        load_buffer(tmp_path)
+
+
 def test_a_cut_state_is_refused_with_its_folder(tmp_path):
     round_trip(tmp_path, [{"a": torch.ones(2)}])
     state = tmp_path / "state.json"

@@ -1,6 +1,7 @@
 """The grid of experiments: which cell is next, who is at it, and what the table says of those that are done."""
 
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -184,3 +185,8 @@ def test_experiments_learn_and_credit_what_their_names_say():
     credits = {name: found[name].credit.name for name in EXPERIMENTS if name.startswith("joint-")}
     assert all(name == f"joint-{credit}" for name, credit in credits.items())
     assert [name for name, each in found.items() if each.credit.price] == ["price"]
+
+
+def test_who_is_refused_leaves_the_holders_name(tmp_path):
+    with claimed(tmp_path), claimed(tmp_path) as second:
+        assert not second and (tmp_path / "lock").read_text() == f"{os.getpid()}\n"

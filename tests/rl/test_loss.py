@@ -85,7 +85,7 @@ def test_both_bounds_hold_what_gains_and_let_pass_what_loses(form):
 
 def test_what_is_held_has_no_gradient():
     for form in (*HELD_BY_RATIO, "dppo"):
-        now = steps([64.0, 64.0], mean=1.0)
+        now = steps([32.0, 32.0], mean=1.0)
         logps = now.logps.requires_grad_()
         loss = FlowObjective(form=form)(now, steps([0.0, 0.0]), torch.tensor([1.0, -1.0])).per_step.sum()
         (grad,) = torch.autograd.grad(loss, logps)
@@ -175,3 +175,12 @@ def test_steps_are_joined_with_those_that_have_none():
 def test_wrong_objectives_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         FlowObjective(**options)
+
+
+@pytest.mark.parametrize("a", [1.0, 0.0, -1.0])
+def test_gradients_stay_finite_however_far_a_step_has_moved(a):
+    now = steps([800.0])
+    logps = now.logps.requires_grad_()
+    found = FlowObjective()(now, steps([0.0]), torch.tensor([a]))
+    (grad,) = torch.autograd.grad(found.per_step.sum(), logps)
+    assert found.per_step.isfinite().all() and grad.isfinite().all()
