@@ -1,6 +1,7 @@
 """What workers, weights on their way and batches cost. Ratios within one run, and beside them what they are made of."""
 
 import multiprocessing
+import statistics
 import time
 from contextlib import contextmanager
 from functools import partial
@@ -125,7 +126,7 @@ def two_workers(monkeypatch):
 
 
 def test_two_ray_workers_against_two_plain_processes(capsys, two_workers):
-    """Wall time, the best of several rounds of each in turn; the processes know their chunks in advance."""
+    """Wall time, the median of several rounds of both in turn; the processes know their chunks in advance."""
     given, make = weights(), make_worker()
     work = chunks(PROMPTS[:8], seed=2, num_members=8, chunk_size=8)
     rollouts, taken = two_workers(make, given), []
@@ -133,13 +134,14 @@ def test_two_ray_workers_against_two_plain_processes(capsys, two_workers):
         for _ in range(4):
             taken.append((seconds(draw), seconds(lambda: rollouts.wait(rollouts.submit(work, given)))))
     plain, ray = map(min, zip(*taken, strict=True))
-    rounds = ", ".join(f"{one / other:.2f}" for one, other in taken)
+    ratios = [one / other for one, other in taken]
+    rounds, ratio = ", ".join(f"{each:.2f}" for each in ratios), statistics.median(ratios)
     report(
         capsys,
-        f"two Ray workers against two plain processes: {plain / ray:.2f} (wanted >= 0.9; {sum(map(len, work))} "
+        f"two Ray workers against two plain processes: {ratio:.2f} (wanted >= 0.9; {sum(map(len, work))} "
         f"drawings in {len(work)} chunks, {ray:.2f} s by Ray, {plain:.2f} s by processes; rounds {rounds})",
     )
-    assert plain / ray >= 0.9
+    assert ratio >= 0.9
 
 
 def test_weights_on_their_way_against_a_step(capsys, two_workers):
