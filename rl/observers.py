@@ -21,16 +21,20 @@ class SampleTable:
     """The best and the worst drawings of a generation, a line each; a table where ``rich`` has a terminal."""
 
     def __init__(self, every: int, num: int = 4, stream: TextIO = sys.stdout) -> None:
+        """Args:
+
+        every: Optimizer steps between two tables.
+        num: Drawings in one.
+        stream: Where to.
+        """
         self.every, self.num, self.stream = every, num, stream
-        self._seen = 0
 
     def on_rollouts(
         self, step: int, trajectories: Sequence[Trajectory], credits: Sequence[np.ndarray]
     ) -> Mapping[str, float]:
-        """Print every so many generations."""
-        self._seen += 1
+        """Print every so many steps."""
         ranked = _ranked(trajectories)
-        if (self._seen - 1) % self.every or not ranked:
+        if step % self.every or not ranked:
             return {}
         half = max(1, self.num // 2)
         rows = [_row(trajectories[k], credits[k]) for k in [*ranked[:half], *ranked[half:][-half:]]]
@@ -60,25 +64,23 @@ def _row(trajectory: Trajectory, credit: np.ndarray) -> list[str]:
 
 
 class Filmstrips:
-    """One page of the best and the worst drawings, every so many generations."""
+    """One page of the best and the worst drawings, every so many steps."""
 
     def __init__(self, folder: str | Path, every: int, num: int = 4) -> None:
         """Args:
 
         folder: Gets ``<step>.html``, the step with six digits.
-        every: Generations between two pages.
+        every: Optimizer steps between two pages.
         num: Drawings of each kind.
         """
         self.folder, self.every, self.num = Path(folder), every, num
-        self._seen = 0
 
     def on_rollouts(
         self, step: int, trajectories: Sequence[Trajectory], credits: Sequence[np.ndarray]
     ) -> Mapping[str, float]:
-        """Write a page every so many generations."""
-        self._seen += 1
+        """Write a page every so many steps."""
         ranked = _ranked(trajectories)
-        if (self._seen - 1) % self.every or not ranked:
+        if step % self.every or not ranked:
             return {}
         chosen = [*ranked[: self.num], *ranked[self.num :][-self.num :]]
         write_report(

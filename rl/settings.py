@@ -262,6 +262,11 @@ class Settings:
         return share // (num_processes * self.micro_batch)
 
     @property
+    def steps_per_generation(self) -> int:
+        """Optimizer steps that learn from one generation."""
+        return self.updates * self.iterations
+
+    @property
     def sampling(self) -> Sampling:
         """How images are sampled while learning."""
         return sampling_of(self.policy, self.num_steps, self.guidance, self.flow.noise)

@@ -128,7 +128,7 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
     trainer.remove_callback(PrinterCallback)  # prints all figures of a step
     if settings.heldout.every:
         watched = HeldOut(folder / "heldout.jsonl", **_without(asdict(settings.heldout), "every"))
-        trainer.add_callback(Watch(trainer, watched, settings.heldout.every * settings.updates * settings.iterations))
+        trainer.add_callback(Watch(trainer, watched, settings.heldout.every * settings.steps_per_generation))
     return trainer
 
 
@@ -137,8 +137,8 @@ def observers(settings: Settings, folder: Path) -> list[Observer]:
     other = "soft" if settings.reward.target is None and settings.reward.outcome != "soft" else "strict"
     return [
         HackingMonitor(folder / "hacking.jsonl", SceneReward(outcome=other)),
-        Filmstrips(folder / "samples", settings.samples_every),
-        SampleTable(settings.samples_every),
+        Filmstrips(folder / "samples", settings.samples_every * settings.steps_per_generation),
+        SampleTable(settings.samples_every * settings.steps_per_generation),
     ]
 
 
@@ -173,7 +173,7 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
     return GRPOConfig(
         output_dir=str(folder / "checkpoints"),
         seed=settings.seed,
-        max_steps=settings.steps * settings.updates * settings.iterations,
+        max_steps=settings.steps * settings.steps_per_generation,
         per_device_train_batch_size=settings.micro_batch,
         gradient_accumulation_steps=accumulation,
         steps_per_generation=accumulation * settings.updates,

@@ -186,15 +186,17 @@ class StrokesTrainer(GRPOTrainer):
         return [trajectory for chunk in self.rollouts.wait(ticket) for trajectory in chunk]
 
     def _admit(self, generation: int, weights: Weights) -> None:
-        episodes, size = self.episodes(generation), self.learning.chunk_size
-        work = [episodes[k : k + size] for k in range(0, len(episodes), size)]
+        work = self._chunks(self.episodes(generation))
         self._admitted.append((generation, self.rollouts.submit(work, weights), weights))
+
+    def _chunks(self, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:
+        size = self.learning.chunk_size
+        return [episodes[k : k + size] for k in range(0, len(episodes), size)]
 
     def draw(self, episodes: Sequence[Episode], *, is_greedy: bool) -> list[Trajectory]:
         """Episodes drawn with the weights of the moment, as the policy is evaluated or as it learns."""
-        weights, size = collect(self.accelerator.unwrap_model(self.model), self._generation), self.learning.chunk_size
-        work = [episodes[k : k + size] for k in range(0, len(episodes), size)]
-        ticket = self.rollouts.submit(work, weights, is_greedy=is_greedy)
+        weights = collect(self.accelerator.unwrap_model(self.model), self._generation)
+        ticket = self.rollouts.submit(self._chunks(episodes), weights, is_greedy=is_greedy)
         return [trajectory for chunk in self.rollouts.wait(ticket) for trajectory in chunk]
 
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
