@@ -9,7 +9,7 @@ from .archive import append_transcript, load_transcripts, read_transcripts, save
 from .canvas import CanvasEnv
 from .filmstrip import ansi, contact_sheet, strip_escapes
 from .prompts import HubPrompts, JsonlPrompts, ListPrompts, Prompt, Prompts, ScenePrompts, make_prompts
-from .protocols import Answerer, Chat, Cost, Policy, Reply, Reward, Score, Session, Transition
+from .protocols import Answerer, Chat, Cost, Policy, Reply, Reward, Said, Score, Session, Transition
 from .spaces import Emissions, Prose
 from .stages import FOLLOWS, Emission, Grammar, Stage, legal
 from .transcript import Ending, Entry, InvalidContent, Transcript
@@ -37,6 +37,7 @@ __all__ = [
     "Prose",
     "Reply",
     "Reward",
+    "Said",
     "ScenePrompts",
     "Score",
     "Session",

@@ -144,18 +144,30 @@ class Policy(Protocol):
 
 
 class Answerer(Protocol):
-    """Something that answers yes/no questions about an image."""
+    """Something that answers yes/no questions about images, many at a time."""
 
-    def answer(self, image: np.ndarray, question: str) -> float | None:
-        """Probability of "yes" in [0, 1]; ``None`` where no answer could be had."""
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
+        """Probability of "yes" in [0, 1] for each pair of image and question; ``None`` where no answer could be had."""
         ...
 
 
-class Chat(Protocol):
-    """An OpenAI-style conversation."""
+class Said(NamedTuple):
+    """What a model said in a conversation."""
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
-        """The assistant's text; raises ``OSError`` where the server failed."""
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Chat(Protocol):
+    """OpenAI-style conversations, many at a time."""
+
+    def chat(self, conversations: Sequence[Sequence[Mapping[str, Any]]]) -> list[Said | None]:
+        """The assistant's next message of each; ``None`` where none could be had.
+
+        Raises:
+            OSError: The server is out of reach.
+        """
         ...
 
 
@@ -167,6 +179,7 @@ __all__ = [
     "Policy",
     "Reply",
     "Reward",
+    "Said",
     "Score",
     "Session",
     "Stage",
