@@ -27,8 +27,8 @@ class BestSession:
 class BestOfN:
     """A policy that draws each canvas ``n`` times to the end, keeps the best and emits it piece by piece.
 
-    The first reply of a chosen drawing costs what all ``n`` cost together, the others nothing. Where the transcript
-    goes another way (somebody else's emission), it draws ``n`` continuations of what there is.
+    The first reply of a chosen drawing costs what all ``n`` and their verdicts cost, the others nothing. Where the
+    transcript goes another way (somebody else's emission), it draws ``n`` continuations of what there is.
     """
 
     def __init__(self, policy: Policy, n: int, score_fn: ScoreFn, rules: Rules | None = None) -> None:
@@ -72,7 +72,7 @@ class BestOfN:
             new = [reply for reply in best.replies[first:] if reply is not None]
             if not new:
                 raise ValueError(f"Expected rules.budget above {session.transcript.spent}, got {self.rules.budget}.")
-            bill = total(each.cost for each in group)
+            bill = total(cost for each in group for cost in (each.cost, each.score.cost if each.score else Cost()))
             best.replies[first:] = [replace(new[0], cost=bill), *(replace(reply, cost=Cost()) for reply in new[1:])]
 
 

@@ -5,7 +5,7 @@ between them as arguments of these types.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -13,6 +13,31 @@ import numpy as np
 
 from .stages import Emission, Stage
 from .transcript import Transcript
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one reply cost; sums with ``+``."""
+
+    steps: int = 0
+    """Sampling steps (evaluations of the conditional velocity)."""
+    nfe: int = 0
+    """Network evaluations of the flow, guidance branches counted one by one."""
+    decodes: int = 0
+    """Latents decoded to pixels."""
+    tokens: int = 0
+    """Text tokens sampled."""
+    encoded: int = 0
+    """Tokens encoded into the context."""
+    calls: int = 0
+    """Calls of remote models, judges and planners alike; answers from a cache are none."""
+    remote_tokens: int = 0
+    """Tokens that remote models read and wrote, as their servers counted them."""
+    seconds: float = 0.0
+    """Wall time."""
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,15 +50,28 @@ class Score:
     """Named terms of the outcome."""
     steps: Sequence[Mapping[str, float | None]] = ()
     """``steps[k]``: the named terms of emission ``k``; as long as the transcript's emissions."""
-    pay: Sequence[float] = ()
-    """``pay[k]``: what emission ``k`` earns, decided once and for all when it is the last; empty: its terms' sum."""
+    pay: Sequence[float | None] = ()
+    """``pay[k]``: what emission ``k`` earns, decided once and for all when it is the last; ``None``: there is no
+    verdict. Empty: the sum of its terms."""
+    cost: Cost = field(default_factory=Cost)
+    """What the verdict cost, where remote models gave it."""
 
     def earned(self, k: int) -> float:
         """What emission ``k`` earns; a missing verdict earns nothing."""
         if self.pay:
-            return self.pay[k]
-        terms = self.steps[k].values() if self.steps else ()
-        return sum(value for value in terms if value is not None and not math.isnan(value))
+            return self.pay[k] or 0.0
+        return sum(value for value in self._terms(k) if value is not None and not math.isnan(value))
+
+    def is_missing(self, k: int) -> bool:
+        """Whether a verdict on emission ``k`` is missing: what it earned is then not known, and is not to be learnt."""
+        return _is_missing(self.pay[k]) if self.pay else any(map(_is_missing, self._terms(k)))
+
+    def _terms(self, k: int) -> Iterable[float | None]:
+        return self.steps[k].values() if self.steps else ()
+
+
+def _is_missing(value: float | None) -> bool:
+    return value is None or math.isnan(value)
 
 
 @runtime_checkable
@@ -65,29 +103,6 @@ class Transition(NamedTuple):
     """Noise level of the step; 0 is the deterministic ODE."""
     logp: float = 0.0
     """Log-density of ``x_next`` when it was drawn, in nats, summed over all dimensions; 0 where nothing was drawn."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """What one reply cost; sums with ``+``."""
-
-    steps: int = 0
-    """Sampling steps (evaluations of the conditional velocity)."""
-    nfe: int = 0
-    """Network evaluations of the flow, guidance branches counted one by one."""
-    decodes: int = 0
-    """Latents decoded to pixels."""
-    tokens: int = 0
-    """Text tokens sampled."""
-    encoded: int = 0
-    """Tokens encoded into the context."""
-    calls: int = 0
-    """Calls of remote models."""
-    seconds: float = 0.0
-    """Wall time."""
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -213,7 +213,9 @@ class RewardConformance:
         assert len(scores) == len(transcripts) and list(reward([])) == []
         for transcript, score in zip(transcripts, scores, strict=True):
             assert isinstance(score, Score) and len(score.steps) == len(transcript.emissions)
-            assert len(score.pay) in (0, len(score.steps)) and all(math.isfinite(pay) for pay in score.pay)
+            assert len(score.pay) in (0, len(score.steps)) and all(
+                pay is None or math.isfinite(pay) for pay in score.pay
+            )
             for terms in ({"total": score.total}, score.terms, *score.steps):
                 self.check_terms(terms)
 

@@ -62,7 +62,7 @@ def review(transcript: Transcript) -> Review:
     if graph is None:
         steps = tuple({} if _skipped(e) else {e.stage.name.lower(): None} for e in transcript.emissions)
         return Review(verdict=None, steps=steps, reasons=(NOT_JUDGED,))
-    walk = _Walk(graph, transcript.size)
+    walk = Walk(graph, transcript.size)
     for entry in transcript.emissions:
         walk.take(entry)
     canvas = transcript.canvas
@@ -105,7 +105,7 @@ def _skipped(entry: Entry) -> bool:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Order:
+class Order:
     """A plan in force."""
 
     wanted: tuple[Thing, ...]
@@ -130,14 +130,14 @@ class _Order:
 
 
 @dataclass(slots=True)
-class _Walk:
+class Walk:
     """Where a drawing stands."""
 
     graph: Graph
     size: int
     seen: tuple[Thing, ...] = ()
     before_plan: tuple[Thing, ...] = ()
-    order: _Order | None = None
+    order: Order | None = None
     placeholders: tuple[Thing, ...] = ()
     refining: bool = False
     steps: list[Mapping[str, float | None]] = field(default_factory=list)
@@ -152,7 +152,7 @@ class _Walk:
             self.steps.append({})
             return
         judge = {
-            Stage.PLAN: self._plan,
+            Stage.PLAN: self.plan,
             Stage.SKETCH: self._sketch,
             Stage.INSPECT: self._inspect,
             Stage.REFINE: self._refine,
@@ -162,7 +162,7 @@ class _Walk:
     def _look(self, canvas: Any) -> tuple[Thing, ...]:
         return things_seen(detect(canvas), self.size)
 
-    def _plan(self, text: Any) -> float:
+    def plan(self, text: Any) -> float:
         corrects, self.refining = self.refining, False
         # what a rejected plan did not ask for may go: it is no loss
         rejected = self.order.wanted if corrects and self.order else None
@@ -174,7 +174,7 @@ class _Walk:
         order.idle = order.idle and not corrects
         return float(order.sound and not order.faults and not order.idle)
 
-    def _order(self, text: str) -> _Order | None:
+    def _order(self, text: str) -> Order | None:
         """The plan in terms of the world; ``None`` where it is not in the language."""
         try:
             plan = parse_plan(text)
@@ -193,7 +193,7 @@ class _Walk:
         faults = plan_faults(self.before_plan, wanted, self.graph, held)
         sound = sound and not broken(wanted, described)
         idle = Counter(wanted) == Counter(self.seen)
-        return _Order(wanted=wanted, described=described, faults=faults, sound=sound, idle=idle)
+        return Order(wanted=wanted, described=described, faults=faults, sound=sound, idle=idle)
 
     def _sketch(self, canvas: Any) -> float | None:
         self.seen = self._look(canvas)
@@ -217,7 +217,7 @@ class _Walk:
             return 1.0 if self._fixes(inspection.refine, order) else 0.5
         return 1.0 if self._truly(inspection.comment) else 0.5
 
-    def _fixes(self, refine: str, order: _Order) -> bool:
+    def _fixes(self, refine: str, order: Order) -> bool:
         """Whether carrying out a correction leaves nothing to correct."""
         try:
             after = apply(self.seen, _parse_edits(refine))

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..envs.protocols import Reward, Score
+from ..envs.protocols import Cost, Reward, Score
 from ..envs.transcript import Transcript
 
 
@@ -15,7 +15,7 @@ class Sum:
     The total is ``Σ weight · total``, and ``None`` as soon as one part that weighs has no verdict: an
     episode that was only half judged must not be compared with episodes that were judged in full, so the
     learner masks it. Terms come as ``part/term``, totals as ``part``, unweighted; the terms of the emissions and
-    what they earn are multiplied by the weight of their part.
+    what they earn are multiplied by the weight of their part; one whose earnings are not known earns nothing known.
 
     Example:
         >>> from strokes.rewards import Grammar, SceneReward, Sum
@@ -55,7 +55,7 @@ class Sum:
         total: float | None = 0.0
         terms: dict[str, float | None] = {}
         steps: list[dict[str, float | None]] = [{} for _ in range(max(len(s.steps) for s in scores.values()))]
-        pay = [0.0] * len(steps)
+        pay: list[float | None] = [0.0] * len(steps)
         for part, score in scores.items():
             weight = self.weights.get(part, 1.0)
             value = _known(score.total)
@@ -64,11 +64,14 @@ class Sum:
             terms[part] = value
             terms |= {f"{part}/{name}": _known(term) for name, term in score.terms.items()}
             for k, given in enumerate(score.steps):
-                pay[k] += weight * score.earned(k)
+                so_far = pay[k]
+                is_known = so_far is not None and not (weight and score.is_missing(k))
+                pay[k] = so_far + weight * score.earned(k) if so_far is not None and is_known else None
                 for name, term in given.items():
                     known = _known(term)
                     steps[k][f"{part}/{name}"] = None if known is None else weight * known
-        return Score(total=total, terms=terms, steps=tuple(steps), pay=tuple(pay))
+        cost = sum((score.cost for score in scores.values()), Cost())
+        return Score(total=total, terms=terms, steps=tuple(steps), pay=tuple(pay), cost=cost)
 
 
 def _known(value: float | None) -> float | None:

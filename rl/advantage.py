@@ -153,7 +153,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardToGo:
-    """An emission answers for what it and later ones earn and for the outcome; compared by stage and number."""
+    """An emission answers for what it and later ones earn and for the outcome; compared by stage and number.
+
+    Where a verdict is missing, what came before it has no value either: what it led to is not known.
+    """
 
     outcome: Outcome = Outcome()
     """What comes at the end."""
@@ -163,13 +166,14 @@ class RewardToGo:
     def __call__(self, trajectory: Trajectory) -> list[Signal]:
         """One slot for each (stage, how many of it came before)."""
         end, score = self.outcome.value(trajectory), trajectory.score
-        signals, later = [], 0.0
+        signals, later, is_known = [], 0.0, end is not None
         slots = slots_of(trajectory)
         for k in reversed(range(len(trajectory.replies))):
             if score is not None:
                 later = score.earned(k) + self.discount * later
+                is_known = is_known and not score.is_missing(k)
             if k in slots:
-                signals.append(Signal(k, slots[k], None if end is None else end + later))
+                signals.append(Signal(k, slots[k], end + later if end is not None and is_known else None))
         return signals[::-1]
 
 

@@ -125,7 +125,7 @@ class _Writer:
             "images": images,
             "seed": trajectory.seed,
             "replies": [None if reply is None else self._reply(reply) for reply in trajectory.replies],
-            "score": None if score is None else [score.total, dict(score.terms), list(score.steps), list(score.pay)],
+            "score": None if score is None else _plain(score),
             "progress": trajectory.progress,
         }
 
@@ -167,7 +167,7 @@ class _Reader:
             transcript=transcript,
             seed=tuple(record["seed"]),
             replies=[None if reply is None else self._reply(entry, reply) for entry, reply in replies],
-            score=None if score is None else Score(total=score[0], terms=score[1], steps=score[2], pay=score[3]),
+            score=None if score is None else Score(**{**score, "cost": Cost(**score["cost"])}),
             progress=record["progress"],
         )
 
@@ -192,6 +192,12 @@ class _Reader:
 
 _PLAIN = ("source", "tokens", "logps", "allowed", "temperature")
 """Fields of a reply that JSON holds as they are."""
+
+
+def _plain(score: Score) -> dict[str, Any]:
+    """A score as JSON holds it."""
+    listed = {"steps": list(map(dict, score.steps)), "pay": list(score.pay)}
+    return {"total": score.total, "terms": dict(score.terms), **listed, "cost": asdict(score.cost)}
 
 
 def _tuples(value: Any) -> Any:

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from strokes.envs.protocols import Reward, Score
+from strokes.envs.protocols import Cost, Reward, Score
 from strokes.envs.transcript import Transcript
 from strokes.rewards import Grammar, SceneReward, Sum
 
@@ -53,10 +53,28 @@ def test_terms_are_merged_under_names_of_their_own_and_steps_are_weighted():
 
 def test_what_emissions_earn_is_weighted_and_summed():
     a = Score(total=1.0, steps=({"plan": 1.0}, {"plan": 0.5}), pay=(0.0, -0.5))
-    b = Score(total=1.0, steps=({"x": 0.25, "y": math.nan}, {"x": None}))
-    assert [a.earned(1), b.earned(0), b.earned(1), Score(total=1.0).earned(5)] == [-0.5, 0.25, 0, 0]
+    b = Score(total=1.0, steps=({"x": 0.25, "y": 0.5}, {}))
+    assert [a.earned(1), b.earned(0), b.earned(1), Score(total=1.0).earned(5)] == [-0.5, 0.75, 0, 0]
     (score,) = Sum(parts={"a": lambda _: [a], "b": lambda _: [b]}, weights={"a": 2})([EMPTY])
-    assert score.pay == (0.25, -1.0)
+    assert score.pay == (0.75, -1.0)
+
+
+def test_an_emission_with_a_missing_verdict_earned_something_unknown():
+    known = Score(total=1.0, steps=({"plan": 1.0}, {"plan": 0.5}, {}), pay=(0.0, -0.5, 0.0))
+    half = Score(total=1.0, steps=({"x": 0.25, "y": math.nan}, {"x": None}, {}))
+    told = Score(total=1.0, steps=({"x": None}, {"x": 1.0}, {}), pay=(None, 0.25, 0.0))
+    assert [half.is_missing(k) for k in range(3)] == [True, True, False]
+    assert [told.is_missing(k) for k in range(3)] == [True, False, False] and told.earned(0) == 0
+    (score,) = Sum(parts={"a": lambda _: [known], "b": lambda _: [half]})([EMPTY])
+    assert score.pay == (None, None, 0.0)
+    (score,) = Sum(parts={"a": lambda _: [known], "b": lambda _: [half]}, weights={"b": 0})([EMPTY])
+    assert score.pay == (0.0, -0.5, 0.0)  # what weighs nothing may be missing
+
+
+def test_the_cost_of_verdicts_adds_up():
+    part = Score(total=1.0, cost=Cost(calls=2, remote_tokens=30))
+    (score,) = Sum(parts={"a": lambda _: [part], "b": lambda _: [part]})([EMPTY])
+    assert score.cost == Cost(calls=4, remote_tokens=60)
 
 
 def test_a_part_without_steps_says_nothing_about_them():

@@ -72,6 +72,12 @@ def test_rewards_to_go_are_what_comes_from_here_on_and_the_outcome():
     assert [s.slot for s in half(paid)] == slots
 
 
+def test_rewards_to_go_are_unknown_up_to_a_missing_verdict():
+    paid = drawing(PLAN, SKETCH, INSPECT, STOP, total=1.0, pay=[0, None, -0.5, 0])
+    assert [s.value for s in RewardToGo()(paid)] == [None, None, 0.5, 1.0]
+    assert [s.value for s in Outcome()(paid)] == [1.0] * 4  # the outcome was judged
+
+
 def test_rewards_to_go_skip_words_from_outside_but_not_what_they_earn():
     paid = drawing(PLAN, SKETCH, INSPECT, INSPECT, total=0.0, pay=[0, 0, 3, 1], critic=[2])
     assert RewardToGo()(paid) == [Signal(0, ("PLAN", 0), 4), Signal(1, ("SKETCH", 0), 4), Signal(3, ("INSPECT", 0), 1)]
