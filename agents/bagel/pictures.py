@@ -118,12 +118,17 @@ class Pictures:
 
 def as_items(config: BagelConfig, image: np.ndarray, latent: Tensor) -> list[VaeImage | VitImage]:
     """An image uint8 (size, size, 3) as it enters a context: its latent, then what the image encoder sees of it."""
-    size, patch = len(image), config.vit_config.patch_size
+    return [VaeImage(latent=latent), as_seen(config, image)]
+
+
+def as_seen(config: BagelConfig, image: np.ndarray) -> VitImage:
+    """An image uint8 (height, width, 3) as the image encoder sees it, for a context that only understands it."""
+    size, patch = max(image.shape[:2]), config.vit_config.patch_size
     # A canvas that the encoder cannot take as it is gets BAGEL's own resize, as its inferencer does.
-    if size % patch or size > patch * config.vit_max_num_patch_per_side:
+    if any(side % patch for side in image.shape[:2]) or size > patch * config.vit_max_num_patch_per_side:
         transform = ImageTransform(*config.vit_transform)
         image = np.asarray(transform.resize(Image.fromarray(image)))
-    return [VaeImage(latent=latent), VitImage(pixels=to_pixels(image))]
+    return VitImage(pixels=to_pixels(image))
 
 
 def _by_size(sizes: Sequence[int]) -> list[list[int]]:

@@ -1,0 +1,89 @@
+"""Understanding: BAGEL asked yes or no about an image, an ``Answerer``.
+
+The context is that of BAGEL's own understanding: what the image encoder sees, then the question. The answer is not
+sampled: the probability of "yes" is its likelihood as the next turn over that of "yes" and "no" together, so that
+there is a verdict even where the model would say something else.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..envs.markup import neutralise
+from .bagel.checkpoint import load
+from .bagel.context import ContextItem, Contexts
+from .bagel.items import Text
+from .bagel.model import Bagel
+from .bagel.pictures import as_seen
+from .bagel.tokenizer import Tokenizer
+
+
+class Understanding:
+    """Yes or no, by a model with an image encoder."""
+
+    def __init__(
+        self, model: Bagel, tokenizer: Tokenizer, *, words: tuple[str, str] = ("yes", "no"), batch: int = 16
+    ) -> None:
+        """Args:
+
+        model: Answers; its device and dtype are used.
+        tokenizer: Its tokenizer.
+        words: How the model says yes and no. Of several tokens all count.
+        batch: Questions encoded together; 16 as canvases are drawn (``agents.rollout``).
+        """
+        if len(set(words)) != 2 or not all(words):
+            raise ValueError(f"Expected two different words, got {words!r}.")
+        self.model, self.tokenizer, self.batch = model, tokenizer, batch
+        self.answers = [Text(ids=tokenizer.encode(word)) for word in words]
+        self.contexts = Contexts(model, tokenizer.ids)
+
+    @classmethod
+    def load(cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Self:
+        """The model of a checkpoint directory."""
+        return cls(load(path, dtype=dtype, device=device), Tokenizer.load(path))
+
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
+        """Probability of yes for each image, uint8 (height, width, 3), and its question; in [0, 1].
+
+        Special tokens in a question are ordinary text.
+
+        Raises:
+            ValueError: Not as many images as questions.
+        """
+        if len(images) != len(questions):
+            raise ValueError(f"Expected a question for each image, got {len(images)} and {len(questions)}.")
+        result: list[float | None] = []
+        for first in range(0, len(images), self.batch):
+            part = slice(first, first + self.batch)
+            result += self._answer(images[part], questions[part])
+        return result
+
+    @torch.no_grad()
+    def _answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float]:
+        rows = self.contexts.open(len(images))
+        try:
+            asked: list[list[ContextItem]] = [
+                [as_seen(self.model.config, image), Text(ids=self.tokenizer.encode(neutralise(question)))]
+                for image, question in zip(images, questions, strict=True)
+            ]
+            self.contexts.extend(rows, asked)
+            marks = [self.contexts.mark(row) for row in rows]
+            likelihoods = []
+            for answer in self.answers:
+                hidden = self.contexts.extend(rows, [[answer]] * len(rows))
+                likelihoods.append(torch.stack([self._log_likelihood(states, answer) for states in hidden]))
+                for row, mark in zip(rows, marks, strict=True):
+                    self.contexts.cut(row, mark)
+        finally:
+            self.contexts.close(rows)
+        return torch.stack(likelihoods).softmax(0)[0].tolist()
+
+    def _log_likelihood(self, hidden: Tensor, answer: Text) -> Tensor:
+        """Of a turn, after its opening marker, in nats; ``hidden`` (tokens of the turn, D)."""
+        said = torch.tensor([*answer.ids, self.tokenizer.ids.eos_token_id], device=hidden.device)
+        logps = self.model.logits(hidden[:-1]).float().log_softmax(-1)
+        return logps.gather(1, said[:, None]).sum()
