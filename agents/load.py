@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ..envs.protocols import Policy
+from ..envs.protocols import Chat, Policy
 from .command import check_number
 from .rollout import ScoreFn
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from .bagel.model import Bagel
     from .bagel.noise import Noise
 
-NAMES = ("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", "best-of-n", "custom")
+NAMES = (
+    *("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", "best-of-n"),
+    *("planner", "inspector", "custom"),
+)
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
 """The checkpoint that comes with the package, and is drawn with where none is named."""
 NANO = SHIPPED.with_name("nano-v2")
@@ -28,6 +31,7 @@ def load_policy(
     steps: int | None = None,
     guidance: float | None = None,
     score_fn: ScoreFn | None = None,
+    chat: Chat | None = None,
     noise: "Noise | None" = None,
     is_recorded: bool = False,
 ) -> Policy:
@@ -40,6 +44,7 @@ def load_policy(
         steps: Sampling steps per image, for policies that sample.
         guidance: Scale of the text guidance, for policies that sample.
         score_fn: Judge of a search.
+        chat: The remote model of a planner or an inspector.
         noise: Stochastic steps of images, for learning; for policies that draw in strokes.
         is_recorded: Whether replies carry what learning needs; for policies that draw in strokes.
 
@@ -66,6 +71,8 @@ def load_policy(
         return _custom(settings["target"])
     if name in ("bagel", "bagel-tiny", "bagel-nano", "one-shot"):
         return _bagel(settings, steps, guidance, noise, is_recorded)
+    if name in ("planner", "inspector"):
+        return _remote(settings, steps, guidance, chat)
     if name == "best-of-n":
         from .search import BestOfN
 
@@ -131,6 +138,34 @@ def _bagel(
     texts = {key: settings[key] for key in ("temperature", "max_tokens")}
     model = _model(settings)
     return Interleaved(model, Tokenizer.load(checkpoint_of(settings)), sampling, is_recorded=is_recorded, **texts)
+
+
+def _remote(settings: Mapping[str, Any], steps: int | None, guidance: float | None, chat: Chat | None) -> Policy:
+    """A BAGEL checkpoint that draws, and a remote model that plans or inspects."""
+    from .remote import Inspector, Planner
+
+    limit = "max_steps" if settings["name"] == "planner" else "max_edits"
+    check_number(f"policy.{limit}", settings[limit], 1)
+    check_number("policy.attempts", settings["attempts"], 1)
+    if chat is None:
+        raise ValueError(f"Expected a remote model for policy={settings['name']}, got none; say which under `judge`.")
+    options = {limit: settings[limit], "attempts": settings["attempts"]}
+    painter = _painter(settings, steps, guidance)
+    return Planner(painter, chat, **options) if settings["name"] == "planner" else Inspector(painter, chat, **options)
+
+
+def _painter(settings: Mapping[str, Any], steps: int | None, guidance: float | None) -> Policy:
+    """Who draws beside a remote model."""
+    if settings["painter"] == "strokes":
+        return _bagel({**settings, "name": "bagel-tiny"}, steps, guidance)
+    if settings["painter"] != "one-shot":
+        raise ValueError(f"Expected policy.painter to be strokes or one-shot, got {settings['painter']!r}.")
+    from .bagel.tokenizer import Tokenizer
+    from .editor import Editor
+
+    editing = {"sampling": {**settings["sampling"], **settings["editing"]}}
+    sampled = sampling_of(settings, steps, guidance), sampling_of(editing, steps, guidance)
+    return Editor(_model(settings), Tokenizer.load(checkpoint_of(settings)), *sampled)
 
 
 def checkpoint_of(settings: Mapping[str, Any]) -> Path:

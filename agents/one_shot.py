@@ -85,11 +85,11 @@ class OneShot:
 
     def act(self, sessions: Sequence[Session], masks: Sequence[np.ndarray]) -> list[Reply]:
         """One reply per session; all images are drawn together."""
-        stages = [_stage(mask) for mask in masks]
+        stages = [nearest_stage(mask) for mask in masks]
         drawing = [k for k, stage in enumerate(stages) if stage.is_image]
         drawn = dict(zip(drawing, self._draw([_own(sessions[k]) for k in drawing], stages), strict=True))
         return [
-            drawn[k] if k in drawn else Reply(emission=Emission(stage, _words(stage, session.transcript.prompt)))
+            drawn[k] if k in drawn else Reply(emission=Emission(stage, fixed_words(stage, session.transcript.prompt)))
             for k, (session, stage) in enumerate(zip(sessions, stages, strict=True))
         ]
 
@@ -127,7 +127,7 @@ class OneShot:
         return [Text(ids=self.tokenizer.encode(neutralise(session.transcript.prompt)))]
 
 
-def _stage(mask: np.ndarray) -> Stage:
+def nearest_stage(mask: np.ndarray) -> Stage:
     """The stage that comes nearest to being done."""
     for stage in (Stage.STOP, Stage.SKETCH, Stage.REFINE, Stage.INSPECT, Stage.PLAN):
         if mask[stage]:
@@ -135,7 +135,7 @@ def _stage(mask: np.ndarray) -> Stage:
     raise ValueError("Expected a mask with at least one legal stage, got none; the episode is over.")
 
 
-def _words(stage: Stage, prompt: str) -> str:
+def fixed_words(stage: Stage, prompt: str) -> str:
     """What is said at a stage without an image."""
     if stage is Stage.PLAN:
         # A plan's fields hold no angle brackets.
