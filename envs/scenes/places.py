@@ -36,26 +36,31 @@ def box_of(item: Object) -> Box:
     return item.x + left * r, item.y + top * r, item.x + right * r, item.y + bottom * r
 
 
-def relative_position(box_a: Sequence[float], box_b: Sequence[float], margin: float = 0.0) -> set[str]:
+def relative_position(
+    box_a: Sequence[float], box_b: Sequence[float], margin: float = 0.0, dead_zone: float = DEAD_ZONE
+) -> set[str]:
     """GenEval's box rule: the relations of a to b that hold; y grows downwards.
 
     With centres c and extents d: ``rev = max(|c_a - c_b| - 0.1 (d_a + d_b), 0)`` per axis with its sign; a relation
-    holds where the component of ``rev / ‖c_a - c_b‖`` passes ½. Near the diagonal two relations can hold.
+    holds where the component of ``rev / ‖c_a - c_b‖`` passes ½. Near the diagonal two relations can hold. In single
+    precision, as the benchmark computes it, which decides at the edges.
 
     Args:
         box_a: Left, top, right, bottom.
         box_b: The box that a is placed relative to.
         margin: Added to the threshold of ½, so that the relation survives errors of a pixel.
+        dead_zone: GenEval's position threshold, 0.1 above.
     """
-    a, b = box_a, box_b
-    off = ((a[0] + a[2] - b[0] - b[2]) / 2, (a[1] + a[3] - b[1] - b[3]) / 2)
-    dead = (DEAD_ZONE * (a[2] - a[0] + b[2] - b[0]), DEAD_ZONE * (a[3] - a[1] + b[3] - b[1]))
-    dx, dy = (max(abs(o) - abs(d), 0.0) * (1 if o > 0 else -1) for o, d in zip(off, dead, strict=True))
-    if abs(dx) < 1e-3 and abs(dy) < 1e-3:
+    boxes = np.array([box_a[:4], box_b[:4]], np.float32)
+    low, high = boxes[:, :2], boxes[:, 2:]
+    centers, sizes = (low + high) / 2, np.abs(high - low)
+    off = centers[0] - centers[1]
+    rev = np.maximum(np.abs(off) - dead_zone * (sizes[0] + sizes[1]), 0) * np.sign(off)
+    if (np.abs(rev) < 1e-3).all():
         return set()
-    norm, least = (off[0] ** 2 + off[1] ** 2) ** 0.5, 0.5 + margin
+    dx, dy = rev / np.linalg.norm(off)
     holds = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}
-    return {rel for rel, value in holds.items() if value / norm > least}
+    return {rel for rel, value in holds.items() if value > 0.5 + margin}
 
 
 def cells_hold(rel: str, cell_a: int, cell_b: int) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from .clauses import broken
 from .places import relative_position
 from .render import SHAPES
 
@@ -49,7 +50,8 @@ def verdict(detections: Sequence[Seen], meta: Mapping[str, Any]) -> Verdict:
     """
     sure = [d for d in sorted(detections, key=lambda d: -d.score) if d.shape in SHAPES and d.score > THRESHOLD]
     reasons, atoms = list[str](), list[float]()
-    correct = _official(sure, meta)
+    seen = {shape: [d for d in sure if d.shape == shape] for shape in {d.shape for d in sure}}
+    correct = not broken(meta, seen, lambda _, found: [d.color for d in found])
     groups = []
     for clause in meta["include"]:
         group = [d for d in sure if d.shape == clause["class"] and clause.get("color") in (None, d.color)]
@@ -91,22 +93,3 @@ def _atoms(
             reasons.append(
                 f"expected {name} {rel} target, found none" if not pairs else f"expected {name} {rel} target"
             )
-
-
-def _official(sure: Sequence[Seen], meta: Mapping[str, Any]) -> bool:
-    """GenEval's rule: include AND, exclude OR, on the ``count`` most confident objects of each class."""
-    correct, groups = True, list[Sequence[Seen] | None]()
-    for clause in meta["include"]:
-        count = clause["count"]
-        found = [d for d in sure if d.shape == clause["class"]][:count]
-        fine = len(found) >= count
-        if fine and "color" in clause:
-            fine = sum(d.color == clause["color"] for d in found) >= count
-        if fine and "position" in clause:
-            rel, target = clause["position"]
-            others = groups[target]
-            fine = others is not None and all(rel in relative_position(a.box, b.box) for a in found for b in others)
-        correct = correct and fine
-        groups.append(found if fine else None)
-    surplus = (sum(d.shape == c["class"] for d in sure) >= c["count"] for c in meta.get("exclude", ()))
-    return correct and not any(surplus)
