@@ -14,6 +14,7 @@ from where they were downloaded to; the instructions below are ours, with the sa
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,8 +173,9 @@ def read_instructions(path: str | Path) -> Instructions:
     texts = record if isinstance(record, dict) else {}
     if set(texts) != {"system", "user"} or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(f"Expected texts 'system' and 'user', and nothing else, in {path}, got {str(record)[:80]!r}.")
-    if lacking := [field for field in ("{prompt}", "{explanation}") if field not in texts["user"]]:
-        raise ValueError(f"Expected {' and '.join(lacking)} in 'user' of {path}: the place of an item's text.")
+    places = sorted(set(re.findall(r"\{(\w+)\}", texts["user"])))
+    if places != ["explanation", "prompt"]:
+        raise ValueError(f"Expected the places {{prompt}} and {{explanation}} in 'user' of {path}, got {places}.")
     return Instructions(**texts)
 
 

@@ -68,15 +68,17 @@ def score_images(
     images: Sequence[np.ndarray],
     *,
     question: Question | None = None,
+    attempts: int = ATTEMPTS,
 ) -> list[WiseScore]:
     """One score for each image, in order.
 
     Args:
-        judge: Is asked about all images at once, and again, up to three times, about those without a score.
+        judge: Is asked about all images at once, then again about those without a score.
         protocol: Says what the marks are worth.
         items: What the images were drawn for.
         images: uint8 (height, width, 3) each.
         question: What the judge is told and how it is read; by default ``protocol.question()``.
+        attempts: Times that an image is asked about at most; 1 for a judge that repeats by itself what fails.
     """
     asked = question or protocol.question()
     requests = [
@@ -86,7 +88,7 @@ def score_images(
     verdicts: dict[int, Verdict] = {}
     times = [0] * len(requests)
     still = list(range(len(requests)))
-    for _ in range(ATTEMPTS):
+    for _ in range(attempts):
         for k, verdict in zip(still, judge.ask([requests[k] for k in still]), strict=True):
             verdicts[k] = verdict
             times[k] += 1
@@ -114,6 +116,7 @@ def score_folder(
     scores: str | Path,
     *,
     question: Question | None = None,
+    attempts: int = ATTEMPTS,
     batch: int = 64,
 ) -> list[WiseScore]:
     """One score for each item, its image being ``<folder>/<prompt_id>.png``; goes on where it was stopped.
@@ -125,6 +128,7 @@ def score_folder(
         folder: Of the images. Where one is missing its score says so.
         scores: JSON lines, one for each image with a score, written as they come.
         question: What the judge is told and how it is read; by default ``protocol.question()``.
+        attempts: Times that an image is asked about at most, see ``score_images``.
         batch: Images that are read and asked about at a time; 64 requests are what a judge has under way at once.
     """
     file = ScoresFile(scores, protocol)
@@ -137,7 +141,7 @@ def score_folder(
     for start in range(0, len(found), batch):
         part = found[start : start + batch]
         images = [read_image(paths[item.prompt_id]) for item in part]
-        judged = score_images(judge, protocol, part, images, question=question)
+        judged = score_images(judge, protocol, part, images, question=question, attempts=attempts)
         file.add(judged)
         done |= {score.prompt_id: score for score in judged}
     return [done[item.prompt_id] for item in items]
