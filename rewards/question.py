@@ -69,6 +69,8 @@ class Verdict:
     completion_tokens: int = 0
     cost: float | None = 0.0
     """In the currency of the price table; ``None``: the model has no price."""
+    agreement: float = 1.0
+    """Of the votes that could be read, the share that says the same as ``data``; the smaller one of two looks."""
     attempts: int = 0
     """Requests sent; 0 from the cache or a recording."""
     is_cached: bool = False

@@ -1,0 +1,172 @@
+"""Calls: from one question to one verdict, over as many requests as it takes.
+
+A reply that cannot be read is asked for again in other words, and with more room if it was cut: at temperature 0 the
+same request would fail the same way. A refusal, or a reply that the server's filter withheld, is an answer of its kind
+and final.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import numpy as np
+
+from .judge_cost import Ledger, Purse
+from .judge_prompt import Prompt, guarded_prompt, halved, picture, protocol_prompt
+from .judge_reply import Unreadable, addresses_judge, read_guarded
+from .judge_settings import JudgeSettings
+from .judge_transport import Endpoint, Failed, Reply
+from .question import Question, Request, Status, Verdict
+
+INLINE_PIXELS = 256 * 256
+"""Images up to this size are encoded at once (1 ms), larger ones beside the event loop."""
+
+
+@dataclass(slots=True)
+class _Bill:
+    """What a verdict took so far."""
+
+    started: float = field(default_factory=monotonic)
+    attempts: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+
+    def add(self, reply: Reply, cost: float | None) -> None:
+        self.attempts += reply.attempts
+        self.prompt_tokens += reply.prompt_tokens
+        self.completion_tokens += reply.completion_tokens
+        self.cost = None if self.cost is None or cost is None else self.cost + cost
+
+    def verdict(
+        self, status: Status, data: Mapping[str, Any] | None = None, raw: str | None = None, error: str = ""
+    ) -> Verdict:
+        return Verdict(
+            status=status,
+            data=data,
+            raw=raw,
+            error=error,
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cost=self.cost,
+            attempts=self.attempts,
+            seconds=monotonic() - self.started,
+        )
+
+
+class Calls:
+    """Everything that is asked of one endpoint; for one event loop."""
+
+    def __init__(self, settings: JudgeSettings, endpoint: Endpoint, ledger: Ledger) -> None:
+        self._settings = settings
+        self._endpoint = endpoint
+        self._ledger = ledger
+        self._purse = Purse(ledger, settings.max_cost)
+
+    async def judge(self, request: Request, text: str, vote: int, is_second: bool) -> Verdict:
+        """One vote on a request; ``text`` is what it says, as it is sent."""
+        question, bill = request.question, _Bill()
+        images = [halved(image) for image in request.images] if is_second else request.images
+        pictures = await _encode(images)
+        room, why = question.max_tokens, ""
+        put = guarded_prompt if question.choices else protocol_prompt
+        reply: Reply | None = None
+        for attempt in range(self._settings.content_retries + 1):
+            prompt = put(question, text, pictures, why)
+            try:
+                reply = await self._send(prompt, room, vote + attempt, len(pictures), bill)
+            except Failed as failure:
+                return bill.verdict(failure.status, raw=reply.text if reply else None, error=str(failure))
+            status, data, why = _read(question, prompt, reply)
+            if status != "unparsable":
+                return bill.verdict(status, data, reply.text, why)
+            room *= 2 if reply.finish == "length" else 1
+        return bill.verdict("unparsable", raw=reply.text if reply else None, error=why)
+
+    async def converse(self, messages: Sequence[Mapping[str, Any]]) -> Verdict:
+        """The next message of a conversation, as the verdict's "text"."""
+        bill = _Bill()
+        try:
+            reply = await self._send(Prompt(messages=tuple(messages)), self._settings.chat_tokens, 0, 0, bill)
+        except Failed as failure:
+            return bill.verdict(failure.status, error=str(failure))
+        status, why = _outcome(reply)
+        if status == "ok" and not reply.text.strip():
+            status, why = "unparsable", "the reply is empty"
+        return bill.verdict(status, {"text": reply.text} if status == "ok" else None, reply.text, why)
+
+    async def _send(self, prompt: Prompt, room: int, nth: int, images: int, bill: _Bill) -> Reply:
+        """One reply, paid for.
+
+        Raises:
+            Failed: There is none.
+        """
+        letters = sum(len(str(message)) for message in prompt.messages) if self._settings.max_cost is not None else 0
+        reserved = await self._purse.reserve(letters=letters, longest=room, images=images)
+        if reserved is None:
+            raise Failed("budget", f"the call could bring the cost above max_cost={self._settings.max_cost}")
+        reply, cost = None, None
+        seed = None if self._settings.seed is None else self._settings.seed + nth
+        try:
+            reply = await self._endpoint.complete(
+                list(prompt.messages),
+                max_tokens=room,
+                until=bill.started + self._settings.deadline_s,
+                seed=seed,
+                schema=prompt.schema,
+            )
+            cost = self._ledger.cost(
+                read=reply.prompt_tokens,
+                cached=reply.cached_tokens,
+                written=reply.completion_tokens,
+                images=images,
+                is_counted=reply.is_counted,
+            )
+            bill.add(reply, cost)
+        except Failed as failure:
+            bill.attempts += failure.attempts
+            raise
+        finally:
+            self._purse.settle(reserved, reply, cost)
+        return reply
+
+
+def _read(question: Question, prompt: Prompt, reply: Reply) -> tuple[Status, Mapping[str, Any] | None, str]:
+    """Status, data, and why there are none."""
+    if question.read is not None:
+        data = question.read(reply.text) if reply.refusal is None else None
+        if data is not None:
+            return "ok", data, ""
+        status, why = _outcome(reply)
+        return (
+            ("unparsable", None, "the reply is not in the protocol's form") if status == "ok" else (status, None, why)
+        )
+    status, why = _outcome(reply)
+    if status != "ok":
+        return status, None, why
+    try:
+        data = read_guarded(reply.text, prompt.codes, question.notes, is_text=reply.rung == "text")
+    except Unreadable as error:
+        return "unparsable", None, str(error)
+    is_guarded = addresses_judge(data["visible_text"])
+    choice = question.choices[-1] if is_guarded else data["choice"]
+    return "ok", {**data, "choice": choice, "is_guarded": is_guarded}, ""
+
+
+def _outcome(reply: Reply) -> tuple[Status, str]:
+    """What a reply is before anybody reads it."""
+    if reply.refusal is not None:
+        return "refused", f"the model declined: {reply.refusal}"
+    if reply.finish == "content_filter":
+        return "filtered", "the server's filter withheld the reply"
+    if reply.finish == "length":
+        return "unparsable", "the reply was cut at the longest length allowed; be brief"
+    return "ok", ""
+
+
+async def _encode(images: Sequence[np.ndarray]) -> list[dict[str, Any]]:
+    if sum(image.shape[0] * image.shape[1] for image in images) > INLINE_PIXELS:
+        return await asyncio.to_thread(lambda: [picture(image) for image in images])
+    return [picture(image) for image in images]

@@ -1,0 +1,250 @@
+"""Endpoint: an OpenAI-compatible server, reached or not; every way of failing has a name.
+
+The openai client sends, one attempt at a time; waits between attempts are ours, so that a request's deadline holds for
+all of them together. Replies are read from the bytes that came: the client's own models raise different errors for
+different kinds of rubbish (a web page, no choices, half a JSON), here all of them are one.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from time import monotonic, time
+from typing import Any
+
+from .judge_limit import Limit
+from .judge_settings import JudgeSettings
+from .question import Status
+
+RETRIED = frozenset({408, 409, 429})
+"""As the openai client does, beside everything from 500 on."""
+PUSHED_BACK = frozenset({429, 503})
+UNSUPPORTED = frozenset({400, 422})
+LADDER = ("json_schema", "json_object", "text")
+LONGEST_WAIT = 16
+"""In units of the first wait."""
+
+
+class JudgeUnavailable(OSError):
+    """No judge is to be had: the server is out of reach, or does not know the model or the key."""
+
+
+class Failed(Exception):
+    """A request that has no reply."""
+
+    def __init__(self, status: Status, why: str, attempts: int = 1) -> None:
+        super().__init__(why)
+        self.status: Status = status
+        self.attempts = attempts
+
+
+class _Unsupported(Exception):
+    """The server does not take the request in this form."""
+
+
+class _Retry(Exception):
+    """An attempt that failed, and may not the next time."""
+
+    def __init__(self, why: str, status: Status = "transport", wait_s: float | None = None) -> None:
+        super().__init__(why)
+        self.status: Status = status
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a server answered."""
+
+    text: str
+    finish: str = "stop"
+    """Why it ends: "stop", "length", "content_filter"."""
+    refusal: str | None = None
+    rung: str = "text"
+    """How its form was asked for."""
+    attempts: int = 1
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    is_counted: bool = True
+    """Whether the server counted tokens at all."""
+
+
+class Endpoint:
+    """A server and a model on it; for one event loop."""
+
+    def __init__(self, settings: JudgeSettings, limit: Limit) -> None:
+        from openai import AsyncOpenAI
+
+        self.settings = settings
+        self.limit = limit
+        self.rung = 0 if settings.modality == "auto" else LADDER.index(settings.modality)
+        self.where = settings.url or "https://api.openai.com/v1"
+        self._client = AsyncOpenAI(
+            api_key=settings.key(), base_url=settings.url, timeout=settings.timeout_s, max_retries=0
+        )
+
+    async def close(self) -> None:
+        """Give up its connections."""
+        await self._client.close()
+
+    async def complete(
+        self,
+        messages: list[Mapping[str, Any]],
+        *,
+        max_tokens: int,
+        until: float,
+        seed: int | None = None,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """The assistant's next message.
+
+        Args:
+            messages: The conversation so far.
+            max_tokens: Longest reply.
+            until: When to give up, by ``time.monotonic``.
+            seed: Sent along.
+            schema: Of the reply, in whichever way the server takes it; ``None``: any text.
+
+        Raises:
+            Failed: No reply within retries and deadline.
+            JudgeUnavailable: There is no such model, or no access to it.
+        """
+        body: dict[str, Any] = {"model": self.settings.model, "messages": messages}
+        body[self.settings.max_tokens_name] = max_tokens
+        if self.settings.temperature is not None:
+            body["temperature"] = self.settings.temperature
+        if seed is not None:
+            body["seed"] = seed
+        if schema is None:
+            return await self._persist(body, until)
+        attempts = 0
+        for rung in range(self.rung, len(LADDER)):
+            asked = {**body, **_response_format(LADDER[rung], schema)}
+            try:
+                reply = await self._persist(asked, until)
+            except _Unsupported as error:
+                attempts += 1
+                if LADDER[rung] == "text" or self.settings.modality != "auto":
+                    raise Failed("transport", str(error), attempts) from error
+                continue
+            self.rung = max(self.rung, rung)  # learnt only now: the form was at fault, not the request
+            return replace(reply, rung=LADDER[rung], attempts=reply.attempts + attempts)
+        raise AssertionError("The last rung returns or raises.")
+
+    async def _persist(self, body: Mapping[str, Any], until: float) -> Reply:
+        """Attempts until one succeeds, or retries or time are spent."""
+        for attempt in range(1, self.settings.retries + 2):
+            try:
+                reply = await self._attempt(body, until)
+            except _Unsupported as error:
+                if "response_format" in body:
+                    raise
+                raise Failed("transport", str(error), attempt) from error
+            except _Retry as error:
+                wait = self._wait(attempt) if error.wait_s is None else error.wait_s
+                late = monotonic() + wait >= until
+                if attempt > self.settings.retries or late:
+                    why = f"{error} (given up after {attempt} attempts)"
+                    raise Failed(error.status, why, attempt) from error
+                await asyncio.sleep(wait)
+            else:
+                self.limit.answered()
+                return replace(reply, attempts=attempt)
+        raise AssertionError("The last attempt returns or raises.")
+
+    def _wait(self, attempt: int) -> float:
+        longest = self.settings.backoff_s * min(2 ** (attempt - 1), LONGEST_WAIT)
+        return longest * random.uniform(0.75, 1)  # the SDK's jitter: batches that fail together come back apart
+
+    async def _attempt(self, body: Mapping[str, Any], until: float) -> Reply:
+        import openai
+
+        extra = dict(self.settings.extra_body) or None
+        try:
+            async with asyncio.timeout(max(0.0, min(self.settings.timeout_s, until - monotonic()))):
+                raw = await self._client.chat.completions.with_raw_response.create(**body, extra_body=extra)
+        except (TimeoutError, openai.APITimeoutError) as error:
+            raise _Retry(f"{self.where} did not answer in time", "timeout") from error
+        except openai.APIStatusError as error:
+            raise self._refused(error) from error
+        except openai.APIConnectionError as error:
+            raise _Retry(f"{self.where} is out of reach: {error.__cause__ or error}") from error
+        return read_completion(raw.http_response.content)
+
+    def _refused(self, error: Any) -> Exception:
+        """What an HTTP error means for the request."""
+        code, said = error.status_code, f"{self.where} answered {error.status_code}: {_short(error.message)}"
+        if code in (401, 403):
+            return JudgeUnavailable(f"{said}. Expected a key that it accepts in ${self.settings.api_key_env}.")
+        if code == 404:
+            return JudgeUnavailable(
+                f"{said}. Expected judge.model to name a model of this server, got {self.settings.model!r}; "
+                "or judge.base_url lacks its /v1."
+            )
+        if error.code == "content_filter":
+            return Failed("filtered", said)
+        if code in UNSUPPORTED:
+            return _Unsupported(said)
+        if code in RETRIED or code >= 500:
+            if code in PUSHED_BACK:
+                self.limit.pushed_back()
+            return _Retry(said, wait_s=_asked_wait(error.response.headers))
+        return Failed("transport", said)
+
+
+def read_completion(body: bytes) -> Reply:
+    """A reply from the bytes of an answer with status 200.
+
+    Raises:
+        _Retry: They are not a completion.
+    """
+    if body.lstrip()[:1] == b"<":
+        raise _Retry(f"a web page came instead of a completion: {_short(body.decode('utf-8', 'replace'))}")
+    try:
+        answer = json.loads(body)
+        choice = answer["choices"][0]
+        message, usage = choice["message"], answer.get("usage") or {}
+        details = usage.get("prompt_tokens_details") or {}
+        return Reply(
+            text=message.get("content") or "",
+            finish=choice.get("finish_reason") or "stop",
+            refusal=message.get("refusal"),
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            cached_tokens=int(details.get("cached_tokens") or 0),
+            completion_tokens=int(usage.get("completion_tokens") or 0),
+            is_counted=bool(usage),
+        )
+    except IndexError as error:
+        raise _Retry("the completion has no choices") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _Retry(f"what came is not a completion: {_short(body.decode('utf-8', 'replace'))}") from error
+
+
+def _response_format(rung: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    if rung == "text":
+        return {}
+    if rung == "json_object":
+        return {"response_format": {"type": rung}}
+    return {"response_format": {"type": rung, "json_schema": {"name": "verdict", "strict": True, "schema": schema}}}
+
+
+def _asked_wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait; ``None``: it does not say."""
+    milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
+    try:
+        if milliseconds is not None:
+            return max(0.0, float(milliseconds) / 1000)
+        return None if seconds is None else max(0.0, float(seconds))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, parsedate_to_datetime(seconds or "").timestamp() - time())
+    except (ValueError, TypeError):
+        return None
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 200 else words[:200] + "…"
