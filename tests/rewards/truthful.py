@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 from truth import ANSWERS, HEARD, SAYS, Images
 
+from strokes.envs.scenes import Object, Scene, render
 from strokes.envs.scenes.detect import detect
 from strokes.rewards.judge import JudgeSettings, Price
 
@@ -85,9 +86,7 @@ class Truthful(ThreadingHTTPServer):
         self.stopped = threading.Event()
         self._random, self._lock = random.Random(seed), threading.Lock()
         self._thread: threading.Thread | None = None
-        detect(
-            np.full((64, 64, 3), 255, np.uint8)
-        )  # what the detector learns first it learns once, not in every thread
+        detect(render(Scene((Object("circle", "red", 24, 24, 8),), size=48)))  # learns the shapes once, not per thread
 
     @property
     def url(self) -> str:
