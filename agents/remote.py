@@ -28,11 +28,14 @@ PLANNER, INSPECTOR = "planner", "inspector"
 MAX_STEPS = 8
 """Most steps of a plan: the rounds for which an episode of ``CanvasEnv`` has room."""
 MAX_EDITS = 1
-"""Most corrections of a drawing: the strategy is to draw, to criticise and to edit, once each."""
+"""Most corrections of a round: the strategy is to draw, to criticise and to edit, once each; 50 + 50 sampling steps."""
 ATTEMPTS = 3
 """Most replies read before an answer is given up: the first, and the two more that ``JudgeClient`` grants a verdict."""
+TRUSTED = Inspection("the sketch follows the plan")
+"""What the planner says of every sketch, which it never sees: the words on which a painter in strokes goes on. (It
+fulfils .967 of 210 prompts after them, and .933 after "not inspected", which it never learnt.)"""
 UNSEEN = Inspection("not inspected")
-"""What is said where the order of stages wants an inspection and nobody looked."""
+"""What stands in for an inspection that could not be had."""
 FAILED = "<|failed|>"
 """Ends the words that say why there is no answer. No well-formed text contains it: whoever judges them finds them
 illegal."""
@@ -139,7 +142,7 @@ class Planner:
     def act(self, sessions: Sequence[Session], masks: Sequence[np.ndarray]) -> list[Reply]:
         """One reply per session: all plans are asked for together, all images drawn together."""
         own = [_own(session) for session in sessions]
-        images = [np.array([stage.is_image and mask[stage] for stage in Stage], np.int8) for mask in masks]
+        images = [_images(mask) for mask in masks]
         drawing = [k for k, mask in enumerate(images) if mask.any()]
         drawn = self.painter.act([own[k].inner for k in drawing], [images[k] for k in drawing]) if drawing else []
         replies = dict(zip(drawing, drawn, strict=True))
@@ -180,7 +183,7 @@ def _told(session: RemoteSession, mask: np.ndarray, failure: str) -> Reply:
     if mask[Stage.STOP] and (left == () or _failure(session.transcript, PLANNER)):
         emission = Emission(Stage.STOP, "")
     elif mask[Stage.INSPECT]:
-        emission = Emission(Stage.INSPECT, str(UNSEEN))
+        emission = Emission(Stage.INSPECT, str(TRUSTED))
     elif mask[Stage.PLAN]:
         emission = Emission(Stage.PLAN, str(left[0]) if left else failure)
     else:
@@ -192,7 +195,7 @@ def _told(session: RemoteSession, mask: np.ndarray, failure: str) -> Reply:
 class Inspector:
     """A policy: the remote model inspects every sketch, all else is the painter's.
 
-    Once the drawing has had its corrections, inspections still say what they find, and ask for nothing more.
+    Once a round has had its corrections, inspections still say what they find, and ask for nothing more.
     """
 
     def __init__(self, painter: Policy, chat: Chat, *, max_edits: int = MAX_EDITS, attempts: int = ATTEMPTS) -> None:
@@ -200,7 +203,7 @@ class Inspector:
 
         painter: Plans, draws and refines.
         chat: The remote model; it is shown images.
-        max_edits: Most corrections of a drawing.
+        max_edits: Most corrections of a round.
         attempts: Most replies read before an answer is given up.
         """
         self.painter, self.chat, self.max_edits, self.attempts = painter, chat, max_edits, attempts
@@ -218,7 +221,9 @@ class Inspector:
         own = [_own(session) for session in sessions]
         looking = [k for k, mask in enumerate(masks) if mask[Stage.INSPECT]]
         others = [k for k in range(len(own)) if k not in looking]
-        painted = self.painter.act([own[k].inner for k in others], [masks[k] for k in others]) if others else []
+        # A correction is drawn: it speaks of the image, also where the plan was wrong.
+        narrow = [_images(masks[k]) if masks[k][Stage.REFINE] else masks[k] for k in others]
+        painted = self.painter.act([own[k].inner for k in others], narrow) if others else []
         replies = dict(zip(others, painted, strict=True))
         replies |= zip(looking, self._inspect([own[k].transcript for k in looking]), strict=True)
         return [replies[k] for k in range(len(own))]
@@ -236,8 +241,8 @@ class Inspector:
         return replies
 
     def _said(self, transcript: Transcript, inspection: Inspection) -> str:
-        """The inspection, without its correction where the drawing has had them all."""
-        ours = [entry for entry in transcript.accepted if entry.source == INSPECTOR]
+        """The inspection, without its correction where the round has had them all."""
+        ours = [entry for entry in transcript.rounds[-1] if entry.source == INSPECTOR and not entry.error]
         num_edits = sum(parse_inspection(str(entry.content)).refine is not None for entry in ours)
         return str(inspection if num_edits < self.max_edits else inspection._replace(refine=None))
 
@@ -258,6 +263,11 @@ def _criticism_of(transcript: Transcript) -> Inquiry:
         images=[image for image in (before, canvas) if image is not None],
         read=read_criticism,
     )
+
+
+def _images(mask: np.ndarray) -> np.ndarray:
+    """The mask with its image stages alone."""
+    return np.array([stage.is_image and mask[stage] for stage in Stage], np.int8)
 
 
 def _counts(entry: Entry) -> bool:

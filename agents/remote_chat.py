@@ -92,7 +92,7 @@ def consult(chat: Chat, inquiries: Sequence[Inquiry], attempts: int) -> list[Ans
                 continue
             if not _read(answers[k], inquiries[k], said.text):
                 again = AGAIN.format(error=answers[k].error)
-                talks[k] += [{"role": "assistant", "content": said.text}, {"role": "user", "content": again}]
+                talks[k] = [*talks[k], {"role": "assistant", "content": said.text}, {"role": "user", "content": again}]
                 waiting.append(k)
     return answers
 
