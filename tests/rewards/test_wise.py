@@ -156,7 +156,7 @@ def test_instructions_come_from_a_file_too(tmp_path):
         (GOOD.replace("2", "\u0662"), None),
         (GOOD.replace("Realism: 1", ""), None),
         ("2\n1\n0", None),
-        ("<think>" + GOOD, None),
+        ("<think>\n" + GOOD, None),
         ("", None),
     ],
 )
@@ -258,6 +258,13 @@ def test_lines_that_are_no_scores_are_named_by_number(tmp_path):
             score_folder(Judge(), WISE_V1, SIX, tmp_path, path)
 
 
+def test_of_two_lines_for_one_prompt_the_first_counts(tmp_path):
+    path = tmp_path / "scores.jsonl"
+    path.write_text("".join(json.dumps({"prompt_id": 1, **marks(c)}) + "\n" for c in (2, 0)))
+    (score,) = score_folder(Judge(), WISE_V1, SIX[:1], tmp_path, path)
+    assert score.marks == marks(2)
+
+
 def test_scores_files_are_counted_by_the_official_rules_too(tmp_path):
     path = tmp_path / "scores.jsonl"
     image(tmp_path, 1)
@@ -299,6 +306,14 @@ def test_the_table_has_both_overall_scores_and_one_cluster_for_each_prompt():
     assert json.loads(json.dumps(summary.to_dict(), allow_nan=False))["rows"][0]["wiscore"]["mean"] > 0
     table = summary.to_markdown()
     assert "official_weighted 0.650" in table and "bagel_unweighted 0.650" in table and "Without" not in table
+
+
+def test_one_prompt_without_a_score_leaves_no_overall_one_and_counts_nowhere():
+    items = [*SIX, item(2)]
+    scores = [score_of(WISE_V1, each, marks(1)) for each in SIX] + [score_of(WISE_V1, items[-1], None, error="late")]
+    summary = summarise_wise(WISE_V1, items, scores)
+    assert summary.missing == {2: "late"} and set(summary.overall.values()) == {None}
+    assert summary.rows[0].wiscore is not None and summary.rows[0].wiscore.mean == pytest.approx(0.65)
 
 
 def test_a_prompt_that_was_never_judged_is_missing():

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from remote_truth import criticise, decompose
+from wise_truth import is_wise, wise_in_words, wise_v1, wise_verified
 
 from strokes.envs.markup import Plan
 from strokes.envs.scenes.detect import detect
@@ -75,8 +76,10 @@ ANSWERS: dict[str, Callable[[Fields, Images], Mapping[str, str]]] = {
 SAYS: dict[str, Callable[[Fields, Images], str]] = {
     "decompose": decompose,
     "criticise": criticise,
+    "wise_v1": wise_v1,
+    "wise_verified": wise_verified,
 }
 """Questions answered in free text, by the "question" of their block of JSON."""
 
-HEARD: list[tuple[Callable[[str], bool], Callable[[str, Images], str]]] = []
+HEARD: list[tuple[Callable[[str], bool], Callable[[str, Images], str]]] = [(is_wise, wise_in_words)]
 """Questions without such a block: whether a text is meant, and what is said to it."""
