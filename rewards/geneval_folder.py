@@ -60,13 +60,16 @@ class GenevalFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def prepare(self, entries: Sequence[Mapping[str, Any]]) -> None:
+    def prepare(self, entries: Sequence[Mapping[str, Any]] | Mapping[int, Mapping[str, Any]]) -> None:
         """Write the metadata of each prompt.
+
+        Args:
+            entries: All prompts in their order, or some of them by number.
 
         Raises:
             ValueError: The folder holds other prompts.
         """
-        for index, entry in enumerate(entries):
+        for index, entry in entries.items() if isinstance(entries, Mapping) else enumerate(entries):
             path = self._prompt(index) / METADATA
             text = json.dumps(entry) + "\n"
             if path.exists() and path.read_text(encoding="utf-8") != text:
@@ -95,6 +98,11 @@ class GenevalFolder:
         partial.write_bytes(written.getvalue())
         os.replace(partial, self._sample(index, number))
 
+    @staticmethod
+    def filename(index: int, number: int) -> str:
+        """Of a drawing, relative to the folder."""
+        return f"{index:05}/samples/{number:04}.png"
+
     def samples(self) -> Iterator[Sample]:
         """All images of the folder, this or anybody's, in order of their names.
 
@@ -115,7 +123,7 @@ class GenevalFolder:
         return self.path / f"{index:05}"
 
     def _sample(self, index: int, number: int) -> Path:
-        return self._prompt(index) / "samples" / f"{number:04}.png"
+        return self.path / self.filename(index, number)
 
 
 def judge_folder(
