@@ -30,7 +30,7 @@ MAX_STEPS = 8
 MAX_EDITS = 1
 """Most corrections of a round: the strategy is to draw, to criticise and to edit, once each; 50 + 50 sampling steps."""
 ATTEMPTS = 3
-"""Most replies read before an answer is given up: the first, and the two more that ``JudgeClient`` grants a verdict."""
+"""How often a question is put before the answer is given up: once, and the two more that a judge's verdict gets."""
 TRUSTED = Inspection("the sketch follows the plan")
 """What the planner says of every sketch, which it never sees: the words on which a painter in strokes goes on. (It
 fulfils .967 of 210 prompts after them, and .933 after "not inspected", which it never learnt.)"""
@@ -127,7 +127,7 @@ class Planner:
         painter: Draws after the words of the last plan or inspection.
         chat: The remote model.
         max_steps: Most steps of a plan.
-        attempts: Most replies read before an answer is given up.
+        attempts: How often a question is put before the answer is given up.
         """
         self.painter, self.chat, self.max_steps, self.attempts = painter, chat, max_steps, attempts
 
@@ -204,7 +204,7 @@ class Inspector:
         painter: Plans, draws and refines.
         chat: The remote model; it is shown images.
         max_edits: Most corrections of a round.
-        attempts: Most replies read before an answer is given up.
+        attempts: How often a question is put before the answer is given up.
         """
         self.painter, self.chat, self.max_edits, self.attempts = painter, chat, max_edits, attempts
 

@@ -68,9 +68,10 @@ def consult(chat: Chat, inquiries: Sequence[Inquiry], attempts: int) -> list[Ans
     """One answer for each inquiry; all conversations advance together.
 
     Args:
-        chat: The remote model; what it does not answer is not asked again here, clients do that themselves.
+        chat: The remote model.
         inquiries: What to ask.
-        attempts: Most replies read for one inquiry.
+        attempts: How often one inquiry is put at most: again as it was where nothing came back, else with what was
+            wrong with the reply.
 
     Raises:
         OSError: The server is out of reach.
@@ -89,8 +90,8 @@ def consult(chat: Chat, inquiries: Sequence[Inquiry], attempts: int) -> list[Ans
             answers[k].cost += _cost(said, seconds)
             if said is None:
                 answers[k].error = NO_REPLY
-                continue
-            if not _read(answers[k], inquiries[k], said.text):
+                waiting.append(k)
+            elif not _read(answers[k], inquiries[k], said.text):
                 again = AGAIN.format(error=answers[k].error)
                 talks[k] = [*talks[k], {"role": "assistant", "content": said.text}, {"role": "user", "content": again}]
                 waiting.append(k)
