@@ -59,8 +59,8 @@ class Rule:
             raise ValueError(f"Expected max_objects to be at least 1, got {self.max_objects!r}.")
         if self.bgcolor != ORIGINAL:
             try:
-                ImageColor.getrgb(self.bgcolor)
-            except (ValueError, AttributeError) as error:
+                ImageColor.getrgb(str(self.bgcolor))
+            except ValueError as error:
                 raise ValueError(f"Expected bgcolor as #rgb, a name or 'original', got {self.bgcolor!r}.") from error
 
 
