@@ -29,7 +29,7 @@ HALF = 0.5
 """Least soft score of consistency 1."""
 FLAWLESS, RECOGNISABLE = 22.0, 17.5
 """Least PSNR of the re-render in dB for realism 2 and 1. Measured at 64 px: a blur of 2 px leaves 21.8, noise of
-20 grey levels 24.8, JPEG 50 28.3; canvases of noise or of one colour stay below 17.5."""
+20 grey levels 24.8, JPEG 50 28.3; canvases of noise, or of one colour but the ground's, stay below 17.5."""
 
 
 def marks_of(image: np.ndarray, item: KnowledgeItem) -> dict[str, int]:

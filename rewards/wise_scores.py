@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..envs.files import replacing
 from .question import Judge, Question, Request, Status, Verdict
 from .wise import WiseItem, WiseProtocol
 
@@ -145,6 +146,12 @@ def score_folder(
         file.add(judged)
         done |= {score.prompt_id: score for score in judged}
     return [done[item.prompt_id] for item in items]
+
+
+def write_image(folder: str | Path, prompt_id: int, image: np.ndarray) -> None:
+    """Keep an image where ``score_folder`` and the official scripts look for it; it is there whole or not at all."""
+    with replacing(Path(folder) / f"{prompt_id}.png") as partial:
+        Image.fromarray(image).save(partial, "PNG")
 
 
 def read_image(path: Path) -> np.ndarray:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from strokes.rewards.question import Request, Verdict
 from strokes.rewards.wise import (
@@ -19,8 +18,8 @@ from strokes.rewards.wise import (
     read_instructions,
     read_wise,
 )
-from strokes.rewards.wise_replies import read_v1_strict, read_verified_strict
-from strokes.rewards.wise_scores import score_folder, score_images, score_of
+from strokes.rewards.wise_replies import read_v1_strict
+from strokes.rewards.wise_scores import score_folder, score_images, score_of, write_image
 from strokes.rewards.wise_totals import overall, summarise_wise, total
 
 GOOD = "Consistency: 2\nRealism: 1\nAesthetic Quality: 0"
@@ -140,45 +139,6 @@ def test_instructions_come_from_a_file_too(tmp_path):
         read_instructions(path)
 
 
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        (GOOD, marks(2, 1, 0)),
-        ("**Consistency:** 2\n- Realism: **1**\nAESTHETIC QUALITY\uff1a 0.", marks(2, 1, 0)),
-        ("<think>Consistency: 0</think>\n" + GOOD, marks(2, 1, 0)),
-        ("The consistency is fine.\n" + GOOD, marks(2, 1, 0)),
-        (GOOD + "\nRealism: 1", None),
-        (GOOD.replace("Consistency", "Inconsistency"), None),
-        (GOOD.replace("2", "3"), None),
-        (GOOD.replace("2", "2.5"), None),
-        (GOOD.replace("2", "1/2"), None),
-        (GOOD.replace("2", "-2"), None),
-        (GOOD.replace("2", "\u0662"), None),
-        (GOOD.replace("Realism: 1", ""), None),
-        ("2\n1\n0", None),
-        ("<think>\n" + GOOD, None),
-        ("", None),
-    ],
-)
-def test_three_marks_read_strictly(text, expected):
-    assert read_v1_strict(text) == expected
-
-
-@pytest.mark.parametrize(
-    "text, expected",
-    [
-        ("Score: 1", {"score": 1}),
-        ("<think>Score: 0</think>Score: 1", {"score": 1}),
-        ("Score: 0.9", None),
-        ("Score: 1\nScore: 1", None),
-        ("Underscore 1", None),
-        ("1", None),
-    ],
-)
-def test_a_score_read_strictly(text, expected):
-    assert read_verified_strict(text) == expected
-
-
 def test_gating_leaves_nothing_to_a_fine_picture_of_something_else():
     assert WISE_V1.wiscore(marks(0)) == pytest.approx(0.3) and WISE_V1.gated(marks(0)) == 0
     assert WISE_V1.wiscore(marks(2)) == pytest.approx(1) == WISE_V1.gated(marks(2))
@@ -188,13 +148,13 @@ def test_gating_leaves_nothing_to_a_fine_picture_of_something_else():
 
 
 def image(folder: Path, prompt_id: int) -> None:
-    folder.mkdir(exist_ok=True)
-    Image.fromarray(np.full((16, 16, 3), prompt_id % 256, np.uint8)).save(folder / f"{prompt_id}.png")
+    write_image(folder, prompt_id, np.full((16, 16, 3), prompt_id % 256, np.uint8))
 
 
 def test_the_judge_sees_each_prompt_with_its_own_image(tmp_path):
     for each in SIX:
         image(tmp_path / "images", each.prompt_id)
+    assert {path.name for path in (tmp_path / "images").iterdir()} == {f"{each.prompt_id}.png" for each in SIX}
     judge = Judge()
     scores = score_folder(judge, WISE_V1, SIX, tmp_path / "images", tmp_path / "scores.jsonl", batch=4)
     assert [score.prompt_id for score in scores] == [each.prompt_id for each in SIX]

@@ -1,0 +1,47 @@
+"""Strict readings of WISE's replies: nothing out of range, said twice or missing."""
+
+import pytest
+
+from strokes.rewards.wise_replies import CRITERIA, read_v1_strict, read_verified_strict
+
+GOOD = "Consistency: 2\nRealism: 1\nAesthetic Quality: 0"
+MARKS = dict(zip(CRITERIA, (2, 1, 0), strict=True))
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        (GOOD, MARKS),
+        ("**Consistency:** 2\n- Realism: **1**\nAESTHETIC QUALITY\uff1a 0.", MARKS),
+        ("<think>Consistency: 0</think>\n" + GOOD, MARKS),
+        ("The consistency is fine.\n" + GOOD, MARKS),
+        (GOOD + "\nRealism: 1", None),
+        (GOOD.replace("Consistency", "Inconsistency"), None),
+        (GOOD.replace("2", "3"), None),
+        (GOOD.replace("2", "2.5"), None),
+        (GOOD.replace("2", "1/2"), None),
+        (GOOD.replace("2", "-2"), None),
+        (GOOD.replace("2", "\u0662"), None),
+        (GOOD.replace("Realism: 1", ""), None),
+        ("2\n1\n0", None),
+        ("<think>\n" + GOOD, None),
+        ("", None),
+    ],
+)
+def test_three_marks_read_strictly(text, expected):
+    assert read_v1_strict(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("Score: 1", {"score": 1}),
+        ("<think>Score: 0</think>Score: 1", {"score": 1}),
+        ("Score: 0.9", None),
+        ("Score: 1\nScore: 1", None),
+        ("Underscore 1", None),
+        ("1", None),
+    ],
+)
+def test_a_score_read_strictly(text, expected):
+    assert read_verified_strict(text) == expected
