@@ -61,8 +61,7 @@ class RunFolder:
         if self.record.exists():
             there = json.loads(self.record.read_text())
             theirs, mine = (
-                {key: value for key, value in leaves(each) if not {key, key.split(".")[0]} & set(free)}
-                for each in (there, self.settings)
+                {key: value for key, value in leaves(each) if not is_free(key, free)} for each in (there, self.settings)
             )
             _check_same(self.path, theirs, mine)
 
@@ -114,6 +113,12 @@ def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -
             f"Expected the settings of the run in {str(path)!r}, got {wrong}. Give the same settings "
             "to go on with that run, or out=… to start another."
         )
+
+
+def is_free(key: str, free: Collection[str]) -> bool:
+    """Whether a dotted name, or one it lies under, is among ``free``."""
+    parts = key.split(".")
+    return any(".".join(parts[:k]) in free for k in range(1, len(parts) + 1))
 
 
 def leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

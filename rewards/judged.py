@@ -24,8 +24,8 @@ class JudgedReward:
     * ``plan``: the probability that the plan is true to the prompt; what it leaves for later is not wrong.
     * ``sketch``: the probability that the sketch is true to its plan.
     * ``inspect``: 1 where it asks for a correction exactly if plan or sketch was found wrong, else 0; asks no judge.
-    * ``refine``: by how much more probably the image is true to its plan than the one before, in [-1, 1]; 0 where it was
-      the plan that was wrong, for then the plan is no measure.
+    * ``refine``: by how much more probably the image is true to its plan than the one before, in [-1, 1]; 0 where it
+      was the plan that was wrong, for then the plan is no measure.
 
     The outcome is the probability that the picture is what the prompt asked for, 0 where a drawing ended without one.
     What an emission earns is its shortfall, ``process`` times (verdict - 1), as with ``SceneReward``. A verdict that
@@ -34,12 +34,14 @@ class JudgedReward:
 
     critic: Critic
     process: float = 0.5
-    """What an emission that is wholly wrong costs, in units of the outcome; as ``strokes-rl`` sets it for exact rewards."""
+    """What an emission that is wholly wrong costs, in units of the outcome; the default of exact rewards in RL."""
+    is_outcome_only: bool = False
+    """Whether nothing is asked about emissions, which then earn nothing: enough to choose among drawings."""
     names: ClassVar[tuple[str, ...]] = ("outcome", "plan", "sketch", "inspect", "refine")
 
     def __call__(self, transcripts: Sequence[Transcript]) -> list[Score]:
         """One score for each transcript; everything is asked at once."""
-        judged = judge_all(self.critic, transcripts)
+        judged = judge_all(self.critic, transcripts, is_outcome_only=self.is_outcome_only)
         return [self._score(transcript, given) for transcript, given in zip(transcripts, judged, strict=True)]
 
     def _score(self, transcript: Transcript, judged: Judgements) -> Score:
@@ -54,7 +56,9 @@ class JudgedReward:
         return Score(total=total, terms={"outcome": total}, steps=tuple(steps), pay=tuple(pay), cost=cost)
 
 
-def judge_all(critic: Critic, transcripts: Sequence[Transcript]) -> list[dict[int, Judgement]]:
+def judge_all(
+    critic: Critic, transcripts: Sequence[Transcript], *, is_outcome_only: bool = False
+) -> list[dict[int, Judgement]]:
     """What a critic says of every plan, sketch and refinement, by emission, and of each outcome, under ``OUTCOME``.
 
     For labels of training data as much as for rewards.
@@ -62,7 +66,7 @@ def judge_all(critic: Critic, transcripts: Sequence[Transcript]) -> list[dict[in
     asked = []
     for i, transcript in enumerate(transcripts):
         outcome = outcome_of(transcript)
-        asked += [(i, k, query) for k, query in queries_of(transcript).items()]
+        asked += [] if is_outcome_only else [(i, k, query) for k, query in queries_of(transcript).items()]
         asked += [] if outcome is None else [(i, OUTCOME, outcome)]
     result: list[dict[int, Judgement]] = [{} for _ in transcripts]
     judgements = critic.judge([query for _, _, query in asked])
@@ -97,7 +101,7 @@ class _Round:
         if entry.stage is Stage.INSPECT:
             return self._inspect(entry)
         if judgement is None:
-            return None
+            return None  # not asked about
         if entry.stage is Stage.PLAN:
             self.plan, self.image = judgement, None
             return _Term(judgement.p_yes)

@@ -13,7 +13,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -52,6 +52,8 @@ class Advantages(NamedTuple):
     """float32 (emissions,) of each trajectory; 0 where nothing was credited."""
     num_missing: int
     """Verdicts that were missing, counted once for each trajectory and slot."""
+    share_masked: float
+    """Emissions with a signal but no value, in [0, 1]: they are learnt nothing from."""
     share_idle: float
     """Groups in which no slot tells the members apart, in [0, 1]: they teach nothing."""
 
@@ -105,7 +107,9 @@ def advantages(
             if not 0 <= signal.emission < num_emissions[i]:
                 raise ValueError(f"Expected signals for {num_emissions[i]} emissions, got one for {signal.emission}.")
             values[i][signal.emission] += signal.weight * scaled.get((i, signal.slot), 0.0)
-    return Advantages(values, num_missing, sum(is_idle) / max(1, num_groups))
+    known = [_is_known(signal.value) for each in signals for signal in each]
+    share_masked = 1 - sum(known) / len(known) if known else 0.0
+    return Advantages(values, num_missing, share_masked, sum(is_idle) / max(1, num_groups))
 
 
 def _votes(signals: Sequence[Sequence[Signal]]) -> tuple[dict[Hashable, dict[int, float]], int]:
@@ -113,13 +117,16 @@ def _votes(signals: Sequence[Sequence[Signal]]) -> tuple[dict[Hashable, dict[int
     found: dict[tuple[Hashable, int], list[float]] = defaultdict(list)
     for i, each in enumerate(signals):
         for signal in each:
-            known = signal.value is not None and not math.isnan(signal.value)
-            found[signal.slot, i] += [float(signal.value)] if known else []  # type: ignore[arg-type]
+            found[signal.slot, i] += [float(signal.value)] if _is_known(signal.value) else []
     votes: dict[Hashable, dict[int, float]] = defaultdict(dict)
     for (slot, i), values in found.items():
         if values:
             votes[slot][i] = math.fsum(values) / len(values)
     return votes, sum(not values for values in found.values())
+
+
+def _is_known(value: float | None) -> TypeGuard[float]:
+    return value is not None and not math.isnan(value)
 
 
 def _spread(values: Sequence[float]) -> float:

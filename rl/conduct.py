@@ -16,8 +16,9 @@ from .drawings import Drawing
 
 HEADER = (
     "| task | plans true | sketches true | inspections | precision | recall "
-    "| refinements | helped | hurt | unchanged | repaired | illegal | images | steps | NFE | seconds |\n"
-    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    "| refinements | helped | hurt | unchanged | repaired | illegal "
+    "| images | steps | NFE | tokens | calls | remote tokens | seconds |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
 )
 
 
@@ -43,7 +44,14 @@ class Conduct:
     """Sampling steps."""
     nfe: float
     """Network evaluations."""
+    tokens: float
+    """Text tokens sampled."""
+    calls: float
+    """Calls of remote models."""
+    remote_tokens: float
+    """Tokens that these read and wrote."""
     seconds: float
+    """Wall time: of the table alone, for it differs from run to run."""
 
     def __str__(self) -> str:
         seen, done = self.inspections, self.refinements
@@ -52,7 +60,8 @@ class Conduct:
             *(done.judged, done.helped, done.hurt, done.unchanged, self.repaired, self.illegal),
         ]
         shown = ["-" if c is None else f"{c}" if isinstance(c, int) else f"{c:.3f}" for c in cells]
-        costs = [f"{self.images:.2f}", f"{self.steps:.1f}", f"{self.nfe:.1f}", f"{self.seconds:.2f}"]
+        costs = [f"{self.images:.2f}", f"{self.steps:.1f}", f"{self.nfe:.1f}", f"{self.tokens:.1f}"]
+        costs += [f"{self.calls:.2f}", f"{self.remote_tokens:.0f}", f"{self.seconds:.2f}"]
         return f"| {' | '.join([self.task, *shown, *costs])} |"
 
 
@@ -77,6 +86,9 @@ def _conduct(task: str, group: Sequence[Drawing]) -> Conduct:
         images=counts.rows[-1].images,
         steps=counts.rows[-1].steps,
         nfe=_mean([drawing.nfe for drawing in group]) or 0.0,
+        tokens=_mean([drawing.tokens for drawing in group]) or 0.0,
+        calls=_mean([drawing.calls for drawing in group]) or 0.0,
+        remote_tokens=_mean([drawing.remote_tokens for drawing in group]) or 0.0,
         seconds=_mean([drawing.seconds for drawing in group]) or 0.0,
     )
 
@@ -95,8 +107,8 @@ class Evaluation:
     """Tasks whose prompts training draws too."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        rows = [asdict(conduct) for conduct in self.conducts]
+        """Plain data for JSON, the same however often the drawing was interrupted."""
+        rows = [{key: value for key, value in asdict(each).items() if key != "seconds"} for each in self.conducts]
         return {**self.summary.to_dict(), "conduct": rows, "seen": sorted(self.seen)}
 
     def to_markdown(self) -> str:

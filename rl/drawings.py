@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from ..envs.stages import Stage
 from ..envs.transcript import Transcript
 from ..rewards.review import review
 from ..rewards.scenes import SceneReward
-from ..rewards.summary import Result
+from ..rewards.summary import METRICS, Result
 
 SEEDS = 4
 """Most seeds that the evaluation set itself gives to a prompt; further samples are numbered after them."""
@@ -45,8 +45,25 @@ class Drawing(Result):
     """Network evaluations, guidance branches counted one by one."""
     tokens: int
     """Text tokens sampled."""
+    calls: int
+    """Calls of remote models while it was drawn, those of a search's judge included."""
+    remote_tokens: int
+    """Tokens that these read and wrote."""
     seconds: float
     """Its share of the time its chunk took."""
+    marks: Mapping[str, float | None] = field(default_factory=dict)
+    """Further marks of the benchmark, by name; ``None``: no verdict."""
+
+    @property
+    def lacks_marks(self) -> bool:
+        """Whether the benchmark's judge gave no verdict."""
+        return None in self.marks.values()
+
+    def marked(self, marks: Mapping[str, float | None]) -> "Drawing":
+        """The same with other marks of the benchmark, see ``judged``."""
+        given = dict(marks)
+        verdicts: dict[str, Any] = {name: given.pop(name) for name in METRICS if name in given}
+        return replace(self, marks=given, **verdicts)
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -68,10 +85,25 @@ class Drawing(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One prompt of a benchmark."""
+
+    prompt: str
+    meta: Mapping[str, Any]
+    """What rewards need to know of it."""
+    tag: str
+    """Its task."""
+    seed: int = 0
+    """Distinguishes drawings that the benchmark itself asks for of one prompt, below ``SEEDS``."""
+    seen: bool = False
+    """Whether training draws this prompt too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Errand:
     """A drawing to be made."""
 
-    task: Task
+    task: Asked | Task
     sample: int
     """Which of several drawings of the task, from 0."""
 
@@ -91,8 +123,16 @@ class Errand:
         return Episode(prompt=self.task.prompt, meta=self.task.meta, seed=noise)
 
 
-def judged(errand: Errand, trajectory: Trajectory, *, chunk: int, seconds: float, is_planned: bool = True) -> Drawing:
-    """Judge a finished trajectory, whose transcript is graded on the way.
+def judged(
+    errand: Errand,
+    trajectory: Trajectory,
+    *,
+    chunk: int,
+    seconds: float,
+    is_planned: bool = True,
+    marks: Mapping[str, float | None] | None = None,
+) -> Drawing:
+    """Judge a finished trajectory by the exact world, as far as it can; its transcript is graded on the way.
 
     Args:
         errand: What was to be drawn.
@@ -100,21 +140,24 @@ def judged(errand: Errand, trajectory: Trajectory, *, chunk: int, seconds: float
         chunk: Number of its chunk.
         seconds: Its share of the chunk's time.
         is_planned: Whether the plans are the policy's; fixed words are neither true nor false.
+        marks: Of the benchmark; those of "official", "strict" and "soft" take the place of the exact ones.
     """
     transcript, cost = trajectory.transcript, trajectory.cost
     seen = review(transcript)
     score = SceneReward().score(seen)
     transcript.grade(score)
+    given = dict(marks or {})
+    verdicts = {name: given.pop(name, value) for name, value in score.terms.items()}
     terms = [(name, value) for step in seen.steps for name, value in step.items() if value is not None]
     return Drawing(
         task=errand.task.tag,
         prompt_id=errand.task.prompt,
         seed=errand.number,
-        **score.terms,
+        **verdicts,
         images=cost.decodes or len(transcript.images),  # a search draws more than it shows
         steps=cost.steps,
         inspections=seen.inspections,
-        refinements=soft_changes(transcript, errand.task.meta),
+        refinements=soft_changes(transcript, errand.task.meta) if seen.verdict is not None else (),
         id=transcript.id,
         chunk=chunk,
         seen=errand.task.seen,
@@ -125,7 +168,10 @@ def judged(errand: Errand, trajectory: Trajectory, *, chunk: int, seconds: float
         illegal=sum(bool(entry.error) for entry in transcript.emissions),
         nfe=cost.nfe,
         tokens=cost.tokens,
+        calls=cost.calls,
+        remote_tokens=cost.remote_tokens,
         seconds=seconds,
+        marks=given,
     )
 
 

@@ -7,24 +7,28 @@ and goes on where it stood when it is started again on that folder. ``configs/ev
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..agents.command import check_number, run, settings_from
-from ..agents.load import SHIPPED, load_policy
-from ..agents.rollout import Rules, rollout
+from ..agents.load import checkpoint_of, load_policy
+from ..agents.pool import Resources
+from ..agents.trajectory import Trajectory
 from ..envs.files import write_whole
 from ..envs.protocols import Cost, Policy
 from ..envs.report import write_report
-from ..envs.scenes.tasks import heldout
-from ..envs.transcript import Transcript
-from ..rewards.scenes import SceneReward
+from .benchmark_settings import make_benchmark
+from .benchmarks import Benchmark, Conclusion
 from .conduct import Evaluation, evaluation
 from .drawings import Drawing, Errand, judged
-from .equal_cost import at_equal_cost, matched
-from .evaluation_folder import EvaluationFolder, fingerprint
+from .equal_cost import matched
+from .evaluation_folder import FREE, EvaluationFolder, fingerprint
+from .evaluation_workers import EvaluationWorker, draw
+from .judges import chat_of, search_judge
 from .pairing import pair
 from .progress import progress
 
@@ -58,11 +62,21 @@ class Settings:
     size: int
     """Side of the canvas in pixels."""
     out: str
+    detector: Mapping[str, Any]
+    """Who sees what is on a picture, for GenEval."""
+    judge: Mapping[str, Any]
+    """The server of remote judges, planners and inspectors, see ``rewards.judge_settings``."""
+    workers: int
+    """Ray actors that draw; 0: this process does."""
+    gpus: float
+    """Of each worker."""
+    address: str | None
+    """Of a Ray cluster; ``None``: Ray is started on this machine."""
     compare: Sequence[str] | None
     """Folders of two evaluations to compare; nothing is drawn then."""
 
     def __post_init__(self) -> None:
-        for name, least in (("num_samples", 1), ("seed", 0), ("batch", 1), ("size", 16)):
+        for name, least in (("num_samples", 1), ("seed", 0), ("batch", 1), ("size", 16), ("workers", 0)):
             check_number(name, getattr(self, name), least)
         if self.size % 16:
             raise ValueError(f"Expected size to be a multiple of 16, got {self.size}.")
@@ -70,6 +84,9 @@ class Settings:
         check_number("threads", self.threads, 1, (int, type(None)))
         check_number("steps", self.steps, 1, (int, type(None)))
         check_number("guidance", self.guidance, 0, (int, float, type(None)))
+        check_number("gpus", self.gpus, 0, (int, float))
+        if self.workers and self.threads is None:
+            raise ValueError("Expected threads with workers, got none; equal results need equal numbers of them.")
         if self.compare is not None and (isinstance(self.compare, str) or len(self.compare) != 2):
             raise ValueError(f"Expected compare=[first,second], two folders of evaluations, got {self.compare!r}.")
 
@@ -86,22 +103,32 @@ def command(config: Any, folder: Path) -> bool:
         compared = pair(*map(str, settings.compare))
         _conclude(folder, "compare", compared.to_markdown(), compared.to_dict())
         return True
-    evaluated = evaluate(settings, folder)
-    _conclude(folder, "metrics", evaluated.to_markdown(), {"settings": asdict(settings), **evaluated.to_dict()})
+    evaluated, more = evaluate(settings, folder)
+    markdown = "\n\n".join(part for part in (evaluated.to_markdown(), more.markdown) if part)
+    kept = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    _conclude(folder, "metrics", markdown, {"settings": kept, **evaluated.to_dict(), **(more.record or {})})
     return True
 
 
-def evaluate(settings: Settings, folder: Path) -> Evaluation:
+def evaluate(settings: Settings, folder: Path) -> tuple[Evaluation, Conclusion]:
     """Draw what is not drawn yet, chunk by chunk, judge it, and write the report.
 
     Args:
         settings: What to draw, and with whom.
         folder: The evaluation's folder.
     """
-    chunks = _chunks(settings)
+    benchmark = make_benchmark(
+        settings.benchmark,
+        settings.split,
+        settings.limit,
+        judge=settings.judge,
+        detector=settings.detector,
+        policy=settings.policy,
+    )
+    chunks = _chunks(benchmark, settings)
     record = {
         **asdict(settings),
-        "checkpoint": fingerprint(settings.policy["path"] or SHIPPED) if "path" in settings.policy else None,
+        "checkpoint": fingerprint(checkpoint_of(settings.policy)) if "path" in settings.policy else None,
         "drawings_per_canvas": matched(settings.policy["like"], settings.steps)
         if settings.policy.get("like")
         else None,
@@ -109,43 +136,83 @@ def evaluate(settings: Settings, folder: Path) -> Evaluation:
     store = EvaluationFolder(folder)
     store.check(record)
     finished = store.finished([len(chunk) for chunk in chunks])
+    _judge_again(store, benchmark, chunks, finished)
     if todo := [k for k in range(len(chunks)) if k not in finished]:
-        policy = load_policy(settings.policy, steps=settings.steps, guidance=settings.guidance, score_fn=SceneReward())
-        with progress(sys.stdout, sum(map(len, chunks)), sum(map(len, finished.values()))) as bar:
+        make_worker = partial(
+            EvaluationWorker, _make_policy(settings), settings.size, settings.threads, record["drawings_per_canvas"]
+        )
+        wanted = [([errand.episode(settings.seed) for errand in chunks[k]], chunks[k][0].task.tag) for k in todo]
+        resources = Resources(num_cpus=settings.threads or 1, num_gpus=settings.gpus)
+        drawn = draw(make_worker, wanted, workers=settings.workers, resources=resources, address=settings.address)
+        with progress(sys.stdout, sum(map(len, chunks)), sum(map(len, finished.values()))) as bar, closing(drawn):
             for k in todo:
-                policy = at_equal_cost(policy, record["drawings_per_canvas"], chunks[k][0].task.tag)
-                finished[k], transcripts = _chunk(policy, settings, k, chunks[k])
-                store.add(k, finished[k], transcripts, record)
+                begun = time.perf_counter()
+                trajectories = next(drawn)
+                seconds = (time.perf_counter() - begun) / len(chunks[k])
+                finished[k] = _judged(benchmark, settings, k, chunks[k], trajectories, folder, seconds)
+                store.add(k, finished[k], [trajectory.transcript for trajectory in trajectories], record)
                 bar.advance(len(chunks[k]), _so_far(finished))
     drawings = [drawing for k in range(len(chunks)) for drawing in finished[k]]
     _report(store, drawings, str(settings.policy["name"]))
-    return evaluation(drawings)
+    return evaluation(drawings), benchmark.conclude(drawings, folder)
 
 
-def _chunks(settings: Settings) -> list[list[Errand]]:
+def _chunks(benchmark: Benchmark, settings: Settings) -> list[list[Errand]]:
     """What is to be drawn; a chunk holds drawings of one task alone, which take about as long."""
     tasks: dict[str, list[Errand]] = {}
-    for task in heldout(settings.split, settings.limit):
+    for task in benchmark.asked():
         errands = tasks.setdefault(task.tag, [])
         errands += [Errand(task=task, sample=sample) for sample in range(settings.num_samples)]
     size = settings.batch
     return [errands[k : k + size] for errands in tasks.values() for k in range(0, len(errands), size)]
 
 
-def _chunk(
-    policy: Policy, settings: Settings, k: int, errands: Sequence[Errand]
-) -> tuple[list[Drawing], list[Transcript]]:
-    """Draw and judge one chunk."""
-    begun = time.perf_counter()
-    episodes = [errand.episode(settings.seed) for errand in errands]
-    drawn = rollout(policy, episodes, rules=Rules(size=settings.size), threads=settings.threads)
-    seconds = (time.perf_counter() - begun) / len(errands)
+def _make_policy(settings: Settings) -> Callable[[], Policy]:
+    """What loads the policy, in whichever process."""
+    return partial(
+        load_policy,
+        settings.policy,
+        steps=settings.steps,
+        guidance=settings.guidance,
+        score_fn=search_judge(settings.policy, settings.judge),
+        chat=chat_of(settings.policy, settings.judge),
+    )
+
+
+def _judged(
+    benchmark: Benchmark,
+    settings: Settings,
+    k: int,
+    errands: Sequence[Errand],
+    trajectories: Sequence[Trajectory],
+    folder: Path,
+    seconds: float,
+) -> list[Drawing]:
+    """Judge one chunk."""
+    marks = benchmark.judge(errands, [trajectory.transcript for trajectory in trajectories], folder)
     is_planned = settings.policy["name"] not in WORDLESS
-    drawings = [
-        judged(errand, trajectory, chunk=k, seconds=seconds, is_planned=is_planned)
-        for errand, trajectory in zip(errands, drawn, strict=True)
+    return [
+        judged(errand, trajectory, chunk=k, seconds=seconds, is_planned=is_planned, marks=given)
+        for errand, trajectory, given in zip(errands, trajectories, marks, strict=True)
     ]
-    return drawings, [trajectory.transcript for trajectory in drawn]
+
+
+def _judge_again(
+    store: EvaluationFolder,
+    benchmark: Benchmark,
+    chunks: Sequence[Sequence[Errand]],
+    finished: dict[int, list[Drawing]],
+) -> None:
+    """Ask once more about drawings of finished chunks that a judge gave no verdict on; nothing is drawn again."""
+    for k, drawings in finished.items():
+        lacking = [i for i, drawing in enumerate(drawings) if drawing.lacks_marks]
+        if not lacking:
+            continue
+        transcripts = store.transcripts([drawings[i] for i in lacking])
+        marks = benchmark.judge([chunks[k][i] for i in lacking], transcripts, store.path)
+        for i, given in zip(lacking, marks, strict=True):
+            drawings[i] = drawings[i].marked(given)
+        store.rewrite(finished)
 
 
 def _so_far(finished: Mapping[int, Sequence[Drawing]]) -> str:

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..agents.run_folder import leaves
+from ..agents.run_folder import is_free, leaves
 from ..envs.archive import load_transcripts, save_transcripts
 from ..envs.files import write_whole
 from ..envs.transcript import Transcript
 from .drawings import Drawing
+from .judges import SERVERS
 
-FREE = frozenset({"out", "compare"})
-"""Settings that may differ when an evaluation goes on."""
+FREE = frozenset({"out", "compare", "workers", "gpus", "address"} | SERVERS)
+"""Settings that may differ when an evaluation goes on: they change no drawing and no verdict."""
 
 
 class EvaluationFolder:
@@ -46,7 +47,7 @@ class EvaluationFolder:
             return
         begun, wanted = (dict(leaves(each)) for each in (self.settings(), settings))
         for key in {**begun, **wanted}:
-            if key not in FREE and begun.get(key) != wanted.get(key):
+            if not is_free(key, FREE) and begun.get(key) != wanted.get(key):
                 raise ValueError(
                     f"Expected {key}={begun.get(key)!r}, with which {str(self.path)!r} was begun, got "
                     f"{key}={wanted.get(key)!r}; take that, or another out=…."
@@ -76,6 +77,10 @@ class EvaluationFolder:
             kept = [drawing for drawing in drawings if drawing.chunk in whole]
             write_whole(self.results, "".join(map(_line, kept)))
         return whole
+
+    def rewrite(self, chunks: Mapping[int, Sequence[Drawing]]) -> None:
+        """Write all drawings anew; the transcripts stay."""
+        write_whole(self.results, "".join(_line(drawing) for k in sorted(chunks) for drawing in chunks[k]))
 
     def add(
         self, chunk: int, drawings: Sequence[Drawing], transcripts: Sequence[Transcript], settings: Mapping[str, Any]

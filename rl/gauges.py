@@ -45,6 +45,8 @@ class Gauges:
         scores = [trajectory.score for trajectory in drawn if trajectory.score is not None]
         self._means("outcome", [score.terms for score in scores])
         self._means("stage", [terms for score in scores for terms in score.steps])
+        self.note("judge/calls", float(sum(score.cost.calls for score in scores)))
+        self.note("judge/tokens", float(sum(score.cost.remote_tokens for score in scores)))
         for name, value in stats.items():
             self.note(f"rollout/{name}", value)
 

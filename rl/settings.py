@@ -19,6 +19,7 @@ from .loss import Form, Regulariser
 Kind = TypeVar("Kind")
 NUMBER = (int, float)
 SCALES = ("group", "batch", "none")
+CRITICS = ("remote", "exact", "policy")
 LOSS_TYPES = ("grpo", "bnpo", "dapo")
 """Of TRL's, those whose normaliser is the tokens at hand; others want a longest completion, which is none here."""
 
@@ -119,10 +120,21 @@ class Lora:
 class RewardSettings:
     """Who judges."""
 
-    outcome: str
+    name: str
+    critic: str | None
+    outcome: str | None
     process: float
-    """What an emission that is wholly wrong costs, in units of the outcome."""
     target: str | None
+    max_missing: float
+
+    def __post_init__(self) -> None:
+        if self.name not in ("scene", "judge"):
+            raise ValueError(f"Expected reward.name to be scene or judge, got {self.name!r}.")
+        if self.name == "judge" and self.critic not in CRITICS:
+            raise ValueError(f"Expected reward.critic among {', '.join(CRITICS)}, got {self.critic!r}.")
+        check_number("reward.process", self.process, 0, NUMBER)
+        if type(self.max_missing) not in NUMBER or not 0 <= self.max_missing <= 1:
+            raise ValueError(f"Expected reward.max_missing to be a share in [0, 1], got {self.max_missing!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +198,8 @@ class Settings:
     credit: Credit
     lora: Lora | None
     reward: RewardSettings
+    judge: Mapping[str, Any]
+    """Of critics that are remote, see ``rewards.judge_settings``."""
     rollout: Rollout
     heldout: HeldOutSettings
     samples_every: int

@@ -5,7 +5,6 @@ One run is one folder: ``run.json`` (its settings), ``checkpoints/`` (everything
 folder with the same settings, a run goes on where it stood, exactly. ``configs/rl.yaml`` says what can be set.
 """
 
-import importlib
 import os
 import sys
 import threading
@@ -27,23 +26,23 @@ from ..agents.pool import Resources
 from ..agents.replay import Replayer
 from ..agents.rollout import Rules
 from ..agents.run_folder import RunFolder, stop_requests
-from ..envs.protocols import Reward
 from ..envs.scenes.tasks import sample_task
 from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
 from .callbacks import JsonLog, StopWhenAsked, Terminal, Watch
 from .hacking import HackingMonitor
 from .heldout import HeldOut
+from .judges import SERVERS, imported, make_reward
 from .loss import FlowObjective
 from .observers import Filmstrips, SampleTable
 from .run_report import write_run_report
-from .settings import Credit, Flow, Lora, RewardSettings, Settings, nested
+from .settings import Credit, Flow, Lora, Settings, nested
 from .trainer import WHOLE, Learning, Observer, StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
 PLACES = {"rollout.kind", "rollout.workers", "rollout.address", "rollout.gpus"}
-FREE = PLACES | {"out", "report_to", "save_every", "keep", "heldout", "samples_every"}
-"""Settings that may differ when a run goes on: where it runs and what is written down."""
+FREE = PLACES | SERVERS | {"out", "report_to", "save_every", "keep", "heldout", "samples_every", "reward.max_missing"}
+"""Settings that may differ when a run goes on: where it runs, how its judge is reached, and what is written down."""
 FIGURES = ("reward", "heldout/strict", "heldout/soft", "drift/text_max", "drift/flow_max", "images_per_drawing")
 MATRICES = r"language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
 """Matrices with adapters: those of all layers (flow_grpo, verl-omni, UniRL), of the experts named."""
@@ -112,6 +111,7 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
         gen_learning_rate=settings.flow.lr,
         chunk_size=settings.rollout.chunk,
         max_staleness=settings.rollout.staleness,
+        max_missing=settings.reward.max_missing,
         observers=observers(settings, folder) if int(os.environ.get("RANK", 0)) == 0 else (),
     )
     trainer = StrokesTrainer(
@@ -134,7 +134,7 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
 
 def observers(settings: Settings, folder: Path) -> list[Observer]:
     """Who watches what is drawn: the terminal, pages of filmstrips, the hacking monitor."""
-    other = "soft" if settings.reward.target is None and settings.reward.outcome != "soft" else "strict"
+    other = "soft" if settings.reward.outcome in ("strict", "official") else "strict"
     return [
         HackingMonitor(folder / "hacking.jsonl", SceneReward(outcome=other)),
         Filmstrips(folder / "samples", settings.samples_every * settings.steps_per_generation),
@@ -156,7 +156,7 @@ def rollouts(settings: Settings) -> Rollouts:
         RolloutWorker,
         make_policy,  # type: ignore[arg-type]
         Rules(size=settings.size),
-        reward(settings.reward),
+        make_reward(settings.reward, settings.judge, settings.policy),
         threads=settings.rollout.threads,
         is_graded_throughout=settings.credit.name in ("improvement", "custom"),
     )
@@ -230,26 +230,6 @@ def objective(flow: Flow) -> FlowObjective:
     """The flow's share of the loss."""
     clips = {} if flow.clip is None else {"clip_low": flow.clip, "clip_high": flow.clip}
     return FlowObjective(form=flow.form, regulariser=flow.regulariser, beta=flow.beta, **clips)
-
-
-def reward(settings: RewardSettings) -> Reward:
-    """The judge of training."""
-    if settings.target is not None:
-        return imported("reward.target", settings.target)()
-    return SceneReward(outcome=settings.outcome, process=settings.process)
-
-
-def imported(name: str, target: str) -> Any:
-    """What ``module:name`` names.
-
-    Raises:
-        ValueError: There is no such thing.
-    """
-    module, _, attribute = target.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"Expected {name} as 'module:name' of something there is, got {target!r}: {error}.") from error
 
 
 def latest_checkpoint(folder: Path) -> str | None:

@@ -40,6 +40,7 @@ from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.replay import Replayed, Replayer
 from ..agents.rollout import Episode, chunks
 from ..agents.trajectory import Trajectory
+from ..rewards.judge import JudgeUnavailable
 from .advantage import CreditRule, advantages
 from .buffer import load_buffer, save_buffer
 from .gauges import Gauges
@@ -86,6 +87,9 @@ class Learning:
     max_staleness: int = 0
     """Generations that rollouts may be ahead of the weights they are trained with: 0 is synchronous. The next
     generations are admitted early, with the weights of that moment; none is ever discarded."""
+    max_missing: float = 1.0
+    """Share of a generation's emissions that may be without credit because a verdict is missing; beyond it training
+    stops, to be gone on with when the judge is mended."""
     observers: Sequence[Observer] = ()
     """Told of every generation."""
 
@@ -244,7 +248,13 @@ class StrokesTrainer(GRPOTrainer):
             signals, lengths = gather_object(signals), gather_object(lengths)
         scaled = advantages(signals, lengths, num_generations=self.num_generations, scale=self.scale_rewards)
         self.gauges.note("credit/missing", scaled.num_missing)
+        self.gauges.note("credit/masked", scaled.share_masked)
         self.gauges.note("credit/idle_groups", scaled.share_idle)
+        if scaled.share_masked > self.learning.max_missing:
+            raise JudgeUnavailable(
+                f"Expected at most {self.learning.max_missing:.0%} of a generation's emissions without a verdict "
+                f"(reward.max_missing), got {scaled.share_masked:.0%}; mend the judge, then the same command goes on."
+            )
         first = self.accelerator.process_index * len(drawn)
         return scaled.values[first : first + len(drawn)]
 

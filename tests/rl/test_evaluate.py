@@ -26,7 +26,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "bagel" / "checkpoint"
 
 def drawing(task="position", prompt="a", number=0, **values):
     facts = dict(id=f"{task}-{prompt}-{number}", chunk=0, seen=False, plans=(), repairs=(), sketches=())
-    facts |= dict(emissions=4, illegal=0, nfe=0, tokens=0, seconds=0.0)
+    facts |= dict(emissions=4, illegal=0, nfe=0, tokens=0, calls=0, remote_tokens=0, seconds=0.0)
     return Drawing(task=task, prompt_id=prompt, seed=number, **{**facts, **values})
 
 

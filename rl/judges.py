@@ -1,0 +1,110 @@
+"""From the settings of a run to who judges it; servers are called, and models loaded, when they are first asked."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..agents.load import checkpoint_of
+from ..envs.protocols import Chat, Reward
+from ..rewards.critics import AnsweringCritic, Critic, RemoteCritic
+from ..rewards.exact import ExactCritic
+from ..rewards.judge import JudgeClient
+from ..rewards.judge_settings import JudgeSettings
+from ..rewards.judged import JudgedReward
+from ..rewards.scenes import SceneReward
+from .settings import CRITICS, RewardSettings
+
+if TYPE_CHECKING:
+    from ..agents.understanding import Understanding
+
+SERVERS = {f"judge.{name}" for name in ("base_url", "api_key_env", "concurrency", "cache", "cache_mode", "record")}
+SERVERS |= {f"judge.{name}" for name in ("timeout_s", "deadline_s", "retries", "backoff_s", "max_failures")}
+SERVERS |= {f"judge.{name}" for name in ("prices", "max_cost", "replay")}
+"""Settings of how a judge is reached, which its verdicts do not depend on; a run may go on with others."""
+REMOTE = ("planner", "inspector")
+"""Policies that a remote model takes part in."""
+
+
+def make_reward(settings: RewardSettings, judge: Mapping[str, Any], policy: Mapping[str, Any]) -> Reward:
+    """The judge of training.
+
+    Args:
+        settings: What is judged, and by whom.
+        judge: The server of remote critics, see ``JudgeSettings``.
+        policy: The checkpoint whose understanding judges, where that is asked for.
+    """
+    if settings.target is not None:
+        return imported("reward.target", settings.target)()
+    if settings.name == "judge":
+        return JudgedReward(critic=make_critic(str(settings.critic), judge, policy), process=settings.process)
+    return SceneReward(outcome=str(settings.outcome), process=settings.process)
+
+
+def make_critic(name: str, judge: Mapping[str, Any], policy: Mapping[str, Any]) -> Critic:
+    """The critic of a name: remote, exact or policy."""
+    if name == "remote":
+        return RemoteCritic(JudgeClient(JudgeSettings.read(judge)))
+    if name == "policy":
+        return AnsweringCritic(OwnUnderstanding(str(checkpoint_of(policy)), str(policy["dtype"]), policy["device"]))
+    return ExactCritic()
+
+
+def search_judge(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Reward:
+    """Who chooses among the drawings of a search: the exact world (an oracle), or the outcome's critic.
+
+    Raises:
+        ValueError: ``policy.judge`` names nobody.
+    """
+    name = policy.get("judge", "scene")
+    if name not in ("scene", *CRITICS):
+        raise ValueError(f"Expected policy.judge among scene, {', '.join(CRITICS)}, got {name!r}.")
+    if name == "scene":
+        return SceneReward()
+    return JudgedReward(critic=make_critic(name, judge, policy), is_outcome_only=True)
+
+
+def chat_of(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Chat | None:
+    """Who plans or inspects from outside; ``None``: nobody has to."""
+    return JudgeClient(JudgeSettings.read(judge)) if policy["name"] in REMOTE else None
+
+
+@dataclass(frozen=True)
+class OwnUnderstanding:
+    """The understanding of a checkpoint as it is, loaded in the process that first asks it."""
+
+    path: str
+    dtype: str
+    device: str | None
+
+    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
+        """See ``Understanding.answer``."""
+        return self._model.answer(images, questions)
+
+    @cached_property
+    def _model(self) -> "Understanding":
+        import torch
+
+        from ..agents.understanding import Understanding
+
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return Understanding.load(self.path, dtype=getattr(torch, self.dtype), device=device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "dtype": self.dtype, "device": self.device}
+
+
+def imported(name: str, target: str) -> Any:
+    """What ``module:name`` names.
+
+    Raises:
+        ValueError: There is no such thing.
+    """
+    module, _, attribute = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"Expected {name} as 'module:name' of something there is, got {target!r}: {error}.") from error
