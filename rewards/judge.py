@@ -89,6 +89,12 @@ class JudgeClient:
         """Give up connections; a client that is asked again opens them again."""
         self._desk().close()
 
+    def __enter__(self) -> "JudgeClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def _plan(
         self, index: int, request: Request, jobs: dict[bytes, Job]
     ) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:

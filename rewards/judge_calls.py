@@ -103,10 +103,11 @@ class Calls:
         Raises:
             Failed: There is none.
         """
-        letters = sum(len(str(message)) for message in prompt.messages) if self._settings.max_cost is not None else 0
+        letters = _letters(prompt) if self._settings.max_cost is not None else 0
         reserved = await self._purse.reserve(letters=letters, longest=room, images=images)
         if reserved is None:
-            raise Failed("budget", f"the call could bring the cost above max_cost={self._settings.max_cost}")
+            why = f"the call could bring the cost above max_cost={self._settings.max_cost}"
+            raise Failed("budget", why, attempts=0)
         reply, cost = None, None
         seed = None if self._settings.seed is None else self._settings.seed + nth
         try:
@@ -164,6 +165,13 @@ def _outcome(reply: Reply) -> tuple[Status, str]:
     if reply.finish == "length":
         return "unparsable", "the reply was cut at the longest length allowed; be brief"
     return "ok", ""
+
+
+def _letters(prompt: Prompt) -> int:
+    """Bytes of the texts of a prompt."""
+    contents = [message["content"] for message in prompt.messages]
+    texts = [[{"text": content}] if isinstance(content, str) else content for content in contents]
+    return sum(len(part.get("text", "").encode()) for parts in texts for part in parts)
 
 
 async def _encode(images: Sequence[np.ndarray]) -> list[dict[str, Any]]:

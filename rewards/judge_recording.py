@@ -44,8 +44,8 @@ class Recorder:
             self._known[key] = verdict.status
             lines.append(json.dumps(self._record(key, question, verdict), ensure_ascii=False) + "\n")
         if lines:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(lines)
+            with self._path.open("ab", buffering=0) as file:  # one write: other processes write to it, too
+                file.write("".join(lines).encode())
 
     def _record(self, key: bytes, question: str, verdict: Verdict) -> dict[str, Any]:
         is_guarded = verdict.data is not None and "is_guarded" in verdict.data

@@ -14,18 +14,16 @@ from typing import Any
 _THOUGHT = re.compile(r"<think>.*?</think>|^.*?</think>", re.DOTALL | re.IGNORECASE)
 _CODE = re.compile(r"(?<![A-Za-z0-9])[A-Z]\d[A-Z]\d(?![A-Za-z0-9])")
 _ROLE = re.compile(
-    r"\b(judges?|graders?|evaluators?|verdict|assistant|system prompt|ai model|language model|vlm|llm|reward)\b"
+    r"\b(judges?|graders?|evaluators?|verdict|system prompt|ai model|language model|vlm|llm)\b|\bassistant\s*:"
     r"|\b(ignore|disregard|forget|override)\b.{0,40}\b(instructions?|rules?|prompts?|previous|above)\b"
     r"|visible_text|[\"']choice[\"']"
 )
-_VALUE = r"(\d|yes\b|no\b|true\b|pass|correct\b|perfect\b|right\b|best\b|full\b|excellent\b|[a-z]\d\b|[a-z]\d[a-z]\d\b)"
+_VALUE = r"(\d{1,3}(?!\d)|(yes|no|true|correct|perfect|right|best|full|excellent|[a-z]\d|[a-z]\d[a-z]\d)\b|pass)"
 _SCORE = re.compile(
-    r"\b(scores?|ratings?|rates?|grades?|marks?|answers?|choices?|results?|labels?|points?|codes?)\b"
+    r"\b(scores?|ratings?|rates?|grades?|answers?|choices?|results?|labels?|codes?)\b"
     r"\W*(?:(?:is|are|of|must|should|be|to|as|with|it|this|the|a)\b\W*){0,4}" + _VALUE
 )
-_ORDER = re.compile(
-    r"\b(choose|select|reply|respond|output|return|say|write|give|pick|print)\b\W*(?:\w+\W+){0,3}?" + _VALUE
-)
+_ORDER = re.compile(r"\b(choose|select|reply|respond|output|return|say|pick)\b\W*(?:\w+\W+){0,3}?" + _VALUE)
 
 
 class Unreadable(ValueError):

@@ -150,9 +150,9 @@ class JudgeSettings:
             nested["concurrency"] = Concurrency(**concurrency)
         for model, price in (prices or {}).items():
             _known(price, Price, f"judge.prices of {model}")
-        nested["prices"] = {model: Price(**price) for model, price in (prices or {}).items()}
         nested["extra_body"] = dict(values.get("extra_body") or {})
         try:
+            nested["prices"] = {model: Price(**price) for model, price in (prices or {}).items()}
             return cls(**nested)
         except TypeError as error:
             raise ValueError(f"Expected the keys of configs/judge/openai.yaml: {error}.") from error

@@ -111,8 +111,8 @@ class Endpoint:
             Failed: No reply within retries and deadline.
             JudgeUnavailable: There is no such model, or no access to it.
         """
-        body: dict[str, Any] = {"model": self.settings.model, "messages": messages}
-        body[self.settings.max_tokens_name] = max_tokens
+        body: dict[str, Any] = {"messages": messages, self.settings.max_tokens_name: max_tokens}
+        body |= self.settings.extra_body
         if self.settings.temperature is not None:
             body["temperature"] = self.settings.temperature
         if seed is not None:
@@ -142,6 +142,8 @@ class Endpoint:
                 if "response_format" in body:
                     raise
                 raise Failed("transport", str(error), attempt) from error
+            except Failed as error:
+                raise Failed(error.status, str(error), attempt) from error
             except _Retry as error:
                 wait = self._wait(attempt) if error.wait_s is None else error.wait_s
                 late = monotonic() + wait >= until
@@ -161,10 +163,11 @@ class Endpoint:
     async def _attempt(self, body: Mapping[str, Any], until: float) -> Reply:
         import openai
 
-        extra = dict(self.settings.extra_body) or None
+        create = self._client.chat.completions.with_raw_response.create
         try:
             async with asyncio.timeout(max(0.0, min(self.settings.timeout_s, until - monotonic()))):
-                raw = await self._client.chat.completions.with_raw_response.create(**body, extra_body=extra)
+                # As `extra_body` the request goes out as it is; as arguments it would be walked through, type by type.
+                raw = await create(model=self.settings.model, messages=[], extra_body=body)
         except (TimeoutError, openai.APITimeoutError) as error:
             raise _Retry(f"{self.where} did not answer in time", "timeout") from error
         except openai.APIStatusError as error:

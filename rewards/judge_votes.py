@@ -46,7 +46,7 @@ def _of_votes(question: Question, votes: Sequence[Verdict]) -> Verdict:
         most = max(question.choices, key=lambda choice: (counts[choice], question.choices.index(choice)))
         chosen = next(vote for vote in valid if _data(vote)["choice"] == most)
         return replace(chosen, agreement=counts[most] / len(valid))
-    data = {name: _middle([_data(vote)[name] for vote in valid]) for name in _data(valid[0])}
+    data = {name: _middle([_data(vote)[name] for vote in valid if name in _data(vote)]) for name in _data(valid[0])}
     alike = sum(_data(vote) == data for vote in valid)
     return replace(valid[0], data=data, agreement=alike / len(valid))
 

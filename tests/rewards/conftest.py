@@ -1,7 +1,8 @@
 """Judges, and the truth they are held against."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,17 @@ sys.path.insert(0, str(Path(__file__).parent))  # for `truthful` and `truth`, wh
 
 from truthful import Truthful
 
+from strokes.rewards.judge import JudgeClient
+
 
 @pytest.fixture
 def server() -> Iterator[Truthful]:
     with Truthful() as truthful:
         yield truthful
+
+
+@pytest.fixture
+def judge(server: Truthful) -> Iterator[Callable[..., JudgeClient]]:
+    """Makes clients of the server, by changes of its settings."""
+    with ExitStack() as stack:
+        yield lambda **changes: stack.enter_context(JudgeClient(server.settings(**changes)))

@@ -94,8 +94,9 @@ class Truthful(ThreadingHTTPServer):
 
     def settings(self, **changes: Any) -> JudgeSettings:
         """Of a client that asks this server, and does not wait long between attempts."""
-        usual: dict[str, Any] = {"backoff_s": 0.01, "prices": {MODEL: Price(input=1.0, output=4.0)}}
-        return JudgeSettings(model=MODEL, base_url=self.url, **usual | changes)
+        prices = {MODEL: Price(input=1.0, output=4.0)}
+        usual: dict[str, Any] = {"model": MODEL, "base_url": self.url, "backoff_s": 0.01, "prices": prices}
+        return JudgeSettings(**usual | changes)
 
     def fate(self, body: dict[str, Any]) -> str:
         """What becomes of a request: a fault, or "" for an answer."""
