@@ -124,3 +124,36 @@ def test_a_policy_for_learning_is_recorded_and_noisy():
 def test_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="scripted, random, human, bagel"):
         load_policy({"name": "dali"})
+
+
+@pytest.mark.parametrize(("name", "limit"), [("planner", "max_steps"), ("inspector", "max_edits")])
+def test_a_remote_model_comes_beside_a_painter(name, limit):
+    from strokes.agents import remote
+    from strokes.agents.editor import EDITING, Editor
+    from strokes.agents.interleaved import TINY, Interleaved
+
+    chat, settings = object(), settings_of(name, f"policy.path={GOLDEN}")
+    policy = load_policy(settings, steps=12, guidance=3.0, chat=chat)
+    assert type(policy).__name__.lower() == name and policy.chat is chat
+    assert (getattr(policy, limit), policy.attempts) == (getattr(remote, limit.upper()), remote.ATTEMPTS)
+    assert isinstance(policy.painter, Interleaved) and policy.painter.pictures.sampling == TINY
+    bare = load_policy({**settings, "painter": "one-shot"}, steps=12, guidance=3.0, chat=chat).painter
+    assert isinstance(bare, Editor) and bare.first.sampling == TINY
+    names = ("cfg_img_scale", "cfg_interval", "cfg_renorm_type")
+    assert [getattr(bare.later.sampling, name) for name in names] == [getattr(EDITING, name) for name in names]
+
+
+@pytest.mark.parametrize("name", ["planner", "inspector"])
+@pytest.mark.parametrize(
+    ("arguments", "chat", "words"),
+    [
+        ([], None, "a remote model"),
+        (["policy.painter=oil"], object(), "policy.painter"),
+        (["policy.attempts=0"], object(), "policy.attempts"),
+        (["policy.painter=one-shot", "+policy.editing.cfg_scale=1"], object(), "got cfg_scale"),
+    ],
+)
+def test_a_remote_model_that_cannot_be_had_is_explained(name, arguments, chat, words):
+    settings = settings_of(name, f"policy.path={GOLDEN}", *arguments)
+    with pytest.raises(ValueError, match=words):
+        load_policy(settings, steps=12, guidance=3.0, chat=chat)
