@@ -18,9 +18,9 @@ from ..envs.transcript import Transcript
 from ..rewards.knowledge import wise_items
 from ..rewards.question import Judge, Question
 from ..rewards.wise import WISE_V1, WiseItem, WiseProtocol
-from ..rewards.wise_scores import score_images, score_of
+from ..rewards.wise_scores import score_images, score_of, write_image
 from ..rewards.wise_totals import summarise_wise
-from .drawings import Asked, Drawing, Errand
+from .drawings import SEEDS, Asked, Drawing, Errand
 
 Marks = Mapping[str, float | None]
 """Of one drawing, by name; ``None``: no verdict. "official", "strict" and "soft" take the place of the exact ones."""
@@ -30,6 +30,8 @@ Marks = Mapping[str, float | None]
 class Conclusion:
     """What a benchmark adds to the tables."""
 
+    note: str = ""
+    """What is to be known before any table is read."""
     markdown: str = ""
     record: Mapping[str, Any] | None = None
     """Plain data for JSON; ``None``: nothing."""
@@ -97,20 +99,28 @@ class Wise:
         """
         self.items, self.protocol, self.scorer, self.question = list(items), protocol, judge, question
         self.metas = metas or [{}] * len(self.items)
-        self.known = {item.prompt: item for item in self.items}
+        self.known: dict[tuple[str, int], WiseItem] = {}
+        """By prompt, and which of the items with that prompt."""
+        self._asked = [self._ask(item, meta) for item, meta in zip(self.items, self.metas, strict=True)]
+
+    def _ask(self, item: WiseItem, meta: Mapping[str, Any]) -> Asked:
+        seed = sum(prompt == item.prompt for prompt, _ in self.known)
+        self.known[item.prompt, seed] = item
+        return Asked(prompt=item.prompt, meta=meta, tag=item.category, seed=seed)
 
     def asked(self) -> list[Asked]:
         """A prompt for each item; its category is its task."""
-        return [
-            Asked(prompt=item.prompt, meta=meta, tag=item.category)
-            for item, meta in sorted(zip(self.items, self.metas, strict=True), key=lambda pair: pair[0].prompt_id)
-        ]
+        return self._asked
 
     def judge(self, errands: Sequence[Errand], transcripts: Sequence[Transcript], folder: Path) -> list[Marks]:
-        """The protocol's marks; a drawing without an image shows a blank canvas."""
-        items = [self.known[errand.task.prompt] for errand in errands]
+        """The protocol's marks; a drawing without an image shows a blank canvas. First ones are kept as WISE does."""
+        items = [self.known[errand.task.prompt, errand.task.seed] for errand in errands]
         images = [canvas_of(transcript) for transcript in transcripts]
-        scores = score_images(self.scorer, self.protocol, items, images, question=self.question)
+        for errand, item, image in zip(errands, items, images, strict=True):
+            if errand.sample == 0:
+                write_image(folder / "images", item.prompt_id, image)
+        # once: the client asks again by itself, in other words
+        scores = score_images(self.scorer, self.protocol, items, images, question=self.question, attempts=1)
         return [dict.fromkeys(self.protocol.weights) if s.marks is None else dict(s.marks) for s in scores]
 
     def conclude(self, drawings: Sequence[Drawing], folder: Path) -> Conclusion:
@@ -120,9 +130,8 @@ class Wise:
             marks = {name: value for name, value in drawing.marks.items() if value is not None}
             is_judged = len(marks) == len(self.protocol.weights)
             error = "" if is_judged else "no verdict"
-            scores.append(
-                score_of(self.protocol, self.known[drawing.prompt_id], marks if is_judged else None, error=error)
-            )
+            item = self.known[drawing.prompt_id, drawing.seed % SEEDS]
+            scores.append(score_of(self.protocol, item, marks if is_judged else None, error=error))
         summary = summarise_wise(self.protocol, self.items, scores)
         return Conclusion(markdown=summary.to_markdown(), record={"wise": summary.to_dict()})
 

@@ -104,7 +104,7 @@ def command(config: Any, folder: Path) -> bool:
         _conclude(folder, "compare", compared.to_markdown(), compared.to_dict())
         return True
     evaluated, more = evaluate(settings, folder)
-    markdown = "\n\n".join(part for part in (evaluated.to_markdown(), more.markdown) if part)
+    markdown = "\n\n".join(part for part in (more.note, evaluated.to_markdown(), more.markdown) if part)
     kept = {name: value for name, value in asdict(settings).items() if name not in FREE}
     _conclude(folder, "metrics", markdown, {"settings": kept, **evaluated.to_dict(), **(more.record or {})})
     return True

@@ -29,7 +29,7 @@ class Geneval:
         entries: Metadata of the prompts, in their order.
         detector: Looks at the images; ``None``: they are only written.
         limit: Prompts of each task at most; the folders keep the numbers of the whole benchmark.
-        note: A line under the table.
+        note: What is to be known before any table is read.
         """
         self.entries, self.detector, self.note = list(entries), detector, note
         self.indices: dict[str, int] = {}
@@ -80,9 +80,7 @@ class Geneval:
         lines += [
             f"Correct images {summary.image_accuracy:.4f}, correct prompts {summary.prompt_accuracy:.4f}. {where}"
         ]
-        return Conclusion(
-            markdown="\n".join([*lines, *(["", self.note] if self.note else [])]), record={"geneval": asdict(summary)}
-        )
+        return Conclusion(note=self.note, markdown="\n".join(lines), record={"geneval": asdict(summary)})
 
 
 def _marks(result: ImageResult) -> Marks:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from strokes.envs.protocols import Score
+from strokes.rewards.judge import JudgeUnavailable
 from strokes.rl.train import latest_checkpoint, make_trainer, train
 from strokes.rl.trainer import WHOLE, is_gen
 
@@ -141,18 +142,27 @@ class TooFew(Constant):
 
 @pytest.mark.parametrize("judge", [Constant, Missing, NotANumber])
 def test_verdicts_that_are_equal_or_missing_teach_nothing_and_are_counted(small, tmp_path, monkeypatch, judge):
-    monkeypatch.setattr("strokes.rl.train.imported", lambda *_: judge)
-    trainer = _trainer(small, tmp_path, "reward.target=here:judge", "steps=1", "credit.name=outcome")
+    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: judge)
+    options = ("reward.target=here:judge", "reward.max_missing=1", "steps=1", "credit.name=outcome")
+    trainer = _trainer(small, tmp_path, *options)
     before = _learnt(trainer)
     trainer.train()
     for name, parameter in _learnt(trainer).items():
         assert torch.equal(parameter, before[name]), name
     assert _history(trainer, "credit/idle_groups") == [1.0]
     assert _history(trainer, "credit/missing")[0] == (0 if judge is Constant else 4)
+    assert _history(trainer, "credit/masked")[0] == (judge is not Constant)
+
+
+def test_a_judge_that_says_nothing_ends_the_run_with_what_to_do(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: Missing)
+    trainer = _trainer(small, tmp_path, "reward.target=here:judge", "steps=1", "credit.name=outcome")
+    with pytest.raises(JudgeUnavailable, match=r"at most 50% .* \(reward.max_missing\), got 100%; mend the judge"):
+        trainer.train()
 
 
 def test_a_judge_that_forgets_one_is_named(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("strokes.rl.train.imported", lambda *_: TooFew)
+    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: TooFew)
     with pytest.raises(ValueError, match=r"Expected .* score"):
         _trainer(small, tmp_path, "reward.target=here:judge", "steps=1").train()
 
