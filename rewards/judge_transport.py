@@ -43,6 +43,8 @@ class Failed(Exception):
 class _Unsupported(Exception):
     """The server does not take the request in this form."""
 
+    attempts = 1
+
 
 class _Retry(Exception):
     """An attempt that failed, and may not the next time."""
@@ -125,10 +127,12 @@ class Endpoint:
             try:
                 reply = await self._persist(asked, until)
             except _Unsupported as error:
-                attempts += 1
-                if LADDER[rung] == "text" or self.settings.modality != "auto":
+                attempts += error.attempts
+                if self.settings.modality != "auto":
                     raise Failed("transport", str(error), attempts) from error
                 continue
+            except Failed as error:
+                raise Failed(error.status, str(error), attempts + error.attempts) from error
             self.rung = max(self.rung, rung)  # learnt only now: the form was at fault, not the request
             return replace(reply, rung=LADDER[rung], attempts=reply.attempts + attempts)
         raise AssertionError("The last rung returns or raises.")
@@ -139,6 +143,7 @@ class Endpoint:
             try:
                 reply = await self._attempt(body, until)
             except _Unsupported as error:
+                error.attempts = attempt
                 if "response_format" in body:
                     raise
                 raise Failed("transport", str(error), attempt) from error

@@ -25,7 +25,7 @@ from truth import ANSWERS, HEARD, SAYS, Images
 
 from strokes.envs.scenes import Object, Scene, render
 from strokes.envs.scenes.detect import detect
-from strokes.rewards.judge import JudgeSettings, Price
+from strokes.rewards.judge import Concurrency, JudgeSettings, Price
 
 FAULTS = (
     "429",
@@ -43,6 +43,7 @@ FAULTS = (
 )
 """What a server may do instead of answering."""
 MODEL = "truth"
+WAIT_MS = 20
 BLOCK = re.compile(r"```json\n(.*?)\n```", re.DOTALL)
 CODE = re.compile(r'^- "(\w+)" means "(.*)"$', re.MULTILINE)
 PAGE = b"<!DOCTYPE html><html><body>Sign in to the gateway</body></html>"
@@ -95,6 +96,8 @@ class Truthful(ThreadingHTTPServer):
     def settings(self, **changes: Any) -> JudgeSettings:
         """Of a client that asks this server, and does not wait long between attempts."""
         prices = {MODEL: Price(input=1.0, output=4.0)}
+        if isinstance(width := changes.get("concurrency"), dict):
+            changes["concurrency"] = Concurrency(**width)
         usual: dict[str, Any] = {"model": MODEL, "base_url": self.url, "backoff_s": 0.01, "prices": prices}
         return JudgeSettings(**usual | changes)
 
@@ -151,7 +154,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: Mapping[str, Any], fate: str) -> None:
         if fate in ("429", "retry-after"):
-            headers = {"retry-after-ms": "20"} if fate == "retry-after" else {}
+            headers = {"retry-after-ms": str(WAIT_MS)} if fate == "retry-after" else {}
             return self._send(429, {"error": {"message": "Rate limit reached."}}, headers)
         if fate in ("500", "hang"):
             return self._send(500, {"error": {"message": "Internal error."}})
