@@ -1,20 +1,16 @@
-"""Mask2FormerClip: GenEval's detector for photographs, Mask2Former and CLIP from transformers.
+"""Mask2FormerClip: GenEval's detector for photographs, Mask2Former for objects and CLIP for their colours.
 
 The benchmark runs mmdet 2's Mask2Former Swin-S (instances of COCO) and OpenAI's CLIP ViT-L/14. Here the same
-architectures come from transformers, whose own post-processing is not used: it compares masks on a grid of 384 x 384
-and leaves the padding in. What mmdet does is written out below instead: scores over queries and classes; masks enlarged
-to the padded input, cut, enlarged to the image and compared with 0; the score times the mean of the mask's sigmoid;
-tight boxes, exclusive at the far side. Weights are Facebook's and not mmdet's, so results are near the published ones
-and not comparable to the last digit: publish them as those of this detector.
+architectures come from transformers. Mask2Former's weights are Facebook's and not mmdet's, so results are near the
+published ones and not comparable to the last digit: publish them as those of this detector.
 
-B. Cheng et al., Masked-attention Mask Transformer (2022, arXiv 2112.01527); A. Radford et al., CLIP (2021, arXiv
-2103.00020); configs/mask2former/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco.py of github.com/open-mmlab/mmdetection.
+The colour of an object is the nearest of ten to its crop, however near (A. Radford et al., CLIP, 2021, arXiv
+2103.00020): cosine with the normalised mean of three normalised sentences.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +18,7 @@ from ..envs.scenes.clauses import COLOR_NAMES
 from .geneval import Found, Objects, Rule, colors_needed, keep
 from .geneval_crops import clip_pixels, crops
 from .geneval_prompts import CLASSES
+from .geneval_segmenter import instances, prepare, segmenter_class
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,30 +31,15 @@ _ALIASES = {
     "tvmonitor": "tv",
 }  # fmt: skip
 """Names under which COCO's classes go elsewhere."""
-_LONG, _SHORT, _DIVISOR = 1333, 800, 32
-"""Most of the longer and the shorter side; padded to a multiple. mmdet's test pipeline, as are the next two."""
-_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-_PADDING = 128.0
-_MOST = 100
-"""Pairs of query and class that are looked at, mmdet's ``max_per_image``."""
 _BATCH = 16
 """Crops per call of CLIP, as in the benchmark."""
-
-
-class Prepared(NamedTuple):
-    """An image as the segmenter takes it."""
-
-    pixels: "Tensor"
-    """float32 (1, 3, padded height, padded width)."""
-    inner: tuple[int, int]
-    """Height and width before padding, which is at the right and at the bottom."""
 
 
 class Mask2FormerClip:
     """Mask2Former for objects, CLIP for their colours. ``load`` makes one from weights.
 
     Args:
-        segmenter: A ``Mask2FormerForUniversalSegmentation`` of COCO's 80 classes.
+        segmenter: As ``segmenter_class`` makes them, of COCO's 80 classes.
         clip: A ``CLIPModel``.
         tokenizer: CLIP's.
         device: Where they are and stay.
@@ -84,11 +66,11 @@ class Mask2FormerClip:
         """From checkpoints in a folder or on the Hugging Face hub; on a GPU if there is one."""
         try:
             import torch
-            from transformers import AutoTokenizer, CLIPModel, Mask2FormerForUniversalSegmentation
+            from transformers import AutoTokenizer, CLIPModel
         except ImportError as error:
             raise ImportError("Mask2FormerClip needs torch and transformers: pip install 'strokes[train]'.") from error
         return cls(
-            Mask2FormerForUniversalSegmentation.from_pretrained(segmenter),
+            segmenter_class().from_pretrained(segmenter),
             CLIPModel.from_pretrained(clip),
             AutoTokenizer.from_pretrained(clip),
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
@@ -117,10 +99,10 @@ class Mask2FormerClip:
 
         prepared = prepare(image)
         with torch.inference_mode():
-            out = self._segmenter(pixel_values=prepared.pixels.to(self._device))
+            classes, masks = self._segmenter(prepared.pixels.to(self._device))
             return instances(
-                out.class_queries_logits[0],
-                out.masks_queries_logits[0],
+                classes[0],
+                masks[0],
                 padded=tuple(prepared.pixels.shape[-2:]),
                 inner=prepared.inner,
                 size=image.shape[:2],
@@ -162,70 +144,6 @@ class Mask2FormerClip:
     def _is_cuda(self) -> bool:
         """The benchmark runs CLIP in half precision, on CUDA."""
         return str(self._device).startswith("cuda")
-
-
-def prepare(image: np.ndarray) -> Prepared:
-    """An image in the size, padding and normalisation of mmdet's test pipeline.
-
-    Args:
-        image: uint8 (height, width, 3).
-    """
-    import torch
-    from torch.nn import functional
-
-    height, width = image.shape[:2]
-    scale = min(_LONG / max(height, width), _SHORT / min(height, width))
-    inner = int(height * scale + 0.5), int(width * scale + 0.5)
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
-    pixels = functional.interpolate(pixels, size=inner, mode="bilinear", align_corners=False).round()
-    below, right = (-side % _DIVISOR for side in inner)
-    pixels = functional.pad(pixels, (0, right, 0, below), value=_PADDING)
-    mean, std = (torch.tensor(values)[:, None, None] for values in (_MEAN, _STD))
-    return Prepared((pixels - mean) / std, inner)
-
-
-def instances(
-    classes: "Tensor",
-    masks: "Tensor",
-    *,
-    padded: Sequence[int],
-    inner: Sequence[int],
-    size: Sequence[int],
-    least: float,
-) -> dict[str, list[Found]]:
-    """The instances that mmdet makes of an output, by class, without those that score ``least`` or less.
-
-    Args:
-        classes: Logits (queries, 81), the last one "nothing".
-        masks: Logits (queries, height, width) on a grid over the padded input.
-        padded: Height and width of the input.
-        inner: The part of it that is image.
-        size: Of the image itself.
-        least: Bounds the memory: a mask is enlarged only where its class probability, which its score never exceeds,
-            is above.
-    """
-    from torch.nn import functional
-
-    probabilities = classes.softmax(-1)[:, :-1]
-    enlarge = functools.partial(functional.interpolate, mode="bilinear", align_corners=False)
-    values, order = probabilities.flatten().topk(min(_MOST, probabilities.numel()))
-    found: dict[str, list[Found]] = {}
-    for value, index in zip(values[values > least], order[values > least].tolist(), strict=True):
-        query, label = divmod(index, probabilities.shape[1])
-        mask = enlarge(masks[query][None, None], size=tuple(padded))[..., : inner[0], : inner[1]]
-        mask = enlarge(mask, size=tuple(size))[0, 0]
-        inside = mask > 0
-        score = float(value * (mask.sigmoid() * inside).sum() / (inside.sum() + 1e-6))
-        if score > least:
-            shape = inside.cpu().numpy()
-            found.setdefault(CLASSES[label], []).append(Found(box=_box(shape), score=score, mask=shape))
-    return found
-
-
-def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """The tight box of a mask that is not empty, exclusive at the far side."""
-    ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    return float(xs[0]), float(ys[0]), float(xs[-1] + 1), float(ys[-1] + 1)
 
 
 def _unit(features: "Tensor") -> "Tensor":

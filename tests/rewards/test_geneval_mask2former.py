@@ -1,0 +1,312 @@
+"""Mask2Former and CLIP as GenEval's detector, on tiny random models; no weights are fetched."""
+
+import functools
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from strokes.envs.scenes.clauses import COLOR_NAMES
+from strokes.rewards import geneval_segmenter
+from strokes.rewards.geneval import Found, Rule
+from strokes.rewards.geneval_crops import clip_pixels, crops
+from strokes.rewards.geneval_mask2former import Mask2FormerClip
+from strokes.rewards.geneval_prompts import CLASSES
+from strokes.rewards.geneval_segmenter import instances, prepare, segmenter_class
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+COCO = {"computer mouse": "mouse", "tv remote": "remote", "computer keyboard": "keyboard"}
+NAMES = dict(enumerate(COCO.get(name, name) for name in CLASSES))
+META = {"tag": "colors", "include": [{"class": "cup", "count": 1, "color": "red"}], "prompt": "a red cup"}
+EVERYTHING = Rule(threshold=0.0, counting_threshold=0.0, max_objects=100)
+
+
+def config(names=NAMES):
+    backbone = transformers.SwinConfig(
+        embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, window_size=4, image_size=96,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )  # fmt: skip
+    return transformers.Mask2FormerConfig(
+        backbone_config=backbone, feature_size=32, mask_feature_size=32, hidden_dim=32, encoder_feedforward_dim=16,
+        encoder_layers=1, decoder_layers=2, num_attention_heads=2, dim_feedforward=16, num_queries=10,
+        id2label=names, label2id={name: k for k, name in names.items()},
+    )  # fmt: skip
+
+
+@functools.cache
+def letters():
+    """CLIP's tokenizer with a vocabulary of letters."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz-"]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return transformers.CLIPTokenizer(vocab={token: k for k, token in enumerate(tokens)}, merges=[])
+
+
+@pytest.fixture(scope="module")
+def clip():
+    torch.manual_seed(1)
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    text = {**size, "vocab_size": len(letters()), "eos_token_id": letters().eos_token_id}
+    vision = {**size, "image_size": 32, "patch_size": 8}
+    made = transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
+    model = transformers.CLIPModel(made).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.3 * torch.randn(weight.shape)  # as initialised, it sees the same in all images
+    return model
+
+
+@pytest.fixture(scope="module")
+def segmenter():
+    torch.manual_seed(0)
+    return segmenter_class()(config()).eval()
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Small inputs of the segmenter, of the same proportions."""
+    monkeypatch.setattr(geneval_segmenter, "_LONG", 133)
+    monkeypatch.setattr(geneval_segmenter, "_SHORT", 80)
+
+
+def photo(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def enlarged(grid, height, width):
+    """Bilinear interpolation, pixel centres at halves, ends repeated: one pixel after the other."""
+    out = np.empty((height, width))
+    for y in range(height):
+        v = max((y + 0.5) * grid.shape[0] / height - 0.5, 0)
+        top, bottom = int(v), min(int(v) + 1, grid.shape[0] - 1)
+        for x in range(width):
+            u = max((x + 0.5) * grid.shape[1] / width - 0.5, 0)
+            left, right = int(u), min(int(u) + 1, grid.shape[1] - 1)
+            upper = grid[top, left] * (1 - u + left) + grid[top, right] * (u - left)
+            lower = grid[bottom, left] * (1 - u + left) + grid[bottom, right] * (u - left)
+            out[y, x] = upper * (1 - v + top) + lower * (v - top)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("padded", "inner", "size"),
+    [((64, 96), (64, 70), (30, 33)), ((96, 32), (80, 20), (40, 10)), ((64, 64), (64, 64), (48, 48))],
+)
+def test_instances_are_those_of_a_slow_reference(padded, inner, size):
+    rng = np.random.default_rng(3)
+    classes = rng.normal(0, 3, (4, len(CLASSES) + 1)).astype(np.float32)
+    masks = rng.normal(0, 4, (4, padded[0] // 16, padded[1] // 16)).astype(np.float32)
+    found = instances(
+        torch.from_numpy(classes), torch.from_numpy(masks), padded=padded, inner=inner, size=size, least=0.02
+    )
+    expected = []
+    for query in range(4):
+        shares = np.exp(classes[query]) / np.exp(classes[query]).sum()
+        whole = enlarged(enlarged(masks[query], *padded)[: inner[0], : inner[1]], *size)
+        inside = whole > 0
+        certainty = (1 / (1 + np.exp(-whole)))[inside].mean()
+        ys, xs = np.nonzero(inside)
+        for label, share in enumerate(shares[:-1]):
+            if share * certainty > 0.02:
+                box = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+                expected.append((CLASSES[label], share * certainty, box, inside))
+    got = sorted(((name, item) for name, items in found.items() for item in items), key=lambda pair: pair[1].score)
+    expected.sort(key=lambda each: each[1])
+    assert len(expected) > 4
+    assert [name for name, _ in got] == [name for name, *_ in expected]
+    for (_, item), (_, score, box, inside) in zip(got, expected, strict=True):
+        assert item.score == pytest.approx(score, abs=1e-5)
+        assert item.box == box
+        assert np.array_equal(item.mask, inside)
+
+
+def test_a_hundred_pairs_are_looked_at_and_an_empty_mask_is_nothing():
+    classes = torch.linspace(2, 4, len(CLASSES) + 1)[None].repeat(2, 1)
+    classes[:, -1] = torch.tensor([9.0, 0.0])  # every pair of the second query is more probable
+    masks = torch.stack([torch.ones(2, 2), -torch.ones(2, 2)])
+    found = instances(classes, masks, padded=(32, 32), inner=(32, 32), size=(32, 32), least=0.0)
+    assert sorted(found, key=CLASSES.index) == list(CLASSES[-20:])
+
+
+@pytest.mark.parametrize(
+    ("size", "inner", "padded"),
+    [
+        ((1024, 1024), (800, 800), (800, 800)),
+        ((512, 768), (800, 1200), (800, 1216)),
+        ((300, 900), (444, 1333), (448, 1344)),
+        ((901, 333), (1333, 493), (1344, 512)),
+    ],
+)
+def test_images_are_prepared_as_by_mmdet(size, inner, padded):
+    image = np.full((*size, 3), (10, 200, 30), np.uint8)
+    pixels, got = prepare(image)
+    assert (got, tuple(pixels.shape)) == (inner, (1, 3, *padded))
+    mean, std = np.array((123.675, 116.28, 103.53)), np.array((58.395, 57.12, 57.375))
+    assert np.allclose(pixels[0, :, inner[0] - 1, inner[1] - 1], (np.array((10, 200, 30)) - mean) / std, atol=1e-5)
+    if inner != padded:
+        assert np.allclose(pixels[0, :, -1, -1], (128 - mean) / std, atol=1e-5)
+
+
+def test_pixels_between_are_interpolated(monkeypatch):
+    monkeypatch.setattr(geneval_segmenter, "_SHORT", 48)
+    image = photo(32, 40)
+    pixels, inner = prepare(image)
+    got = np.asarray(pixels[0, 0, : inner[0], : inner[1]]) * 58.395 + 123.675
+    assert np.allclose(got, enlarged(image[..., 0].astype(float), *inner), atol=0.51)
+
+
+class Drawn(torch.nn.Module):
+    """A segmenter that sees given boxes of an image, as shares of its sides, each with its class and logit."""
+
+    config = types.SimpleNamespace(id2label=NAMES)
+
+    def __init__(self, *seen):
+        super().__init__()
+        self.seen, self.inner = seen, (1, 1)
+
+    def forward(self, pixels):
+        height, width = pixels.shape[-2:]
+        classes = torch.full((1, len(self.seen), len(CLASSES) + 1), -9.0)
+        masks = torch.full((1, len(self.seen), height // 4, width // 4), -20.0)
+        for k, (name, logit, (left, top, right, bottom)) in enumerate(self.seen):
+            classes[0, k, CLASSES.index(name)], classes[0, k, -1] = logit, 0.0
+            rows, columns = self.inner[0] / 4, self.inner[1] / 4
+            masks[0, k, int(top * rows) : int(bottom * rows), int(left * columns) : int(right * columns)] = 20.0
+        return classes, masks
+
+
+def drawn(image, *seen):
+    made = Drawn(*seen)
+    made.inner = prepare(image).inner
+    return made
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 90), (91, 50)])
+def test_boxes_are_in_pixels_of_the_image_whatever_its_shape(clip, size):
+    image = photo(*size)
+    segmenter = drawn(image, ("cup", 5.0, (0.25, 0.5, 0.75, 1.0)), ("dog", -2.0, (0, 0, 1, 1)))
+    detector = Mask2FormerClip(segmenter, clip, letters(), device="cpu")
+    (seen,) = detector.look([image], [META])
+    assert list(seen) == ["cup"]
+    (cup,) = seen["cup"]
+    height, width = size
+    assert cup.box == pytest.approx((0.25 * width, 0.5 * height, 0.75 * width, height), abs=1.01)
+    assert cup.score == pytest.approx(float(torch.tensor(5.0).sigmoid()), abs=1e-2)
+    assert cup.color in COLOR_NAMES and cup.mask is None
+
+
+def test_only_colours_that_decide_are_asked_for(clip, monkeypatch):
+    image = photo(60, 60)
+    boxes = [(0.0, 0.0, 0.4, 0.4), (0.5, 0.5, 0.9, 0.9)]
+    segmenter = drawn(image, ("cup", 4.0, boxes[0]), ("cup", 5.0, boxes[1]), ("dog", 5.0, boxes[0]))
+    detector = Mask2FormerClip(segmenter, clip, letters(), device="cpu")
+    (seen,) = detector.look([image], [META])
+    assert [cup.box[0] > 20 for cup in seen["cup"]] == [True, False]
+    assert [cup.color is None for cup in seen["cup"]] == [False, True]
+    assert seen["dog"][0].color is None
+    three = {**META, "include": [{"class": "cup", "count": 3, "color": "red"}]}
+    assert all(cup.color is None for cup in detector.look([image], [three])[0]["cup"])
+
+
+def test_colours_are_those_of_the_sentences_nearest_to_the_crop(clip):
+    image = photo(7, 5).repeat(10, 0).repeat(10, 1)
+    boxes = [(x / 5, y / 5, x / 5 + 0.4, y / 5 + 0.3) for x in range(3) for y in range(3)]
+    segmenter = drawn(image, *(("cup", 3.0 + 0.1 * k, box) for k, box in enumerate(boxes)))
+    meta = {**META, "include": [{"class": "cup", "count": len(boxes), "color": "red"}]}
+    detector = Mask2FormerClip(segmenter, clip, letters(), device="cpu")
+    (seen,) = detector.look([image], [meta])
+
+    classes, masks = segmenter(prepare(image).pixels)
+    whole = tuple(prepare(image).pixels.shape[-2:])
+    masked = instances(classes[0], masks[0], padded=whole, inner=segmenter.inner, size=(70, 50), least=0.3)["cup"]
+    masked.sort(key=lambda item: -item.score)
+    expected = []
+    with torch.no_grad():
+        for crop in crops(image, masked, Rule()):
+            out = clip.get_image_features(pixel_values=torch.from_numpy(clip_pixels(crop, 32))[None])
+            feature = getattr(out, "pooler_output", out)[0].numpy()
+            marks = []
+            for color in COLOR_NAMES:
+                rows = []
+                for text in (f"{color} cup", f"{color}-colored cup", f"{color} object"):
+                    tokens = letters()([f"a photo of a {text}"], padding=True, return_tensors="pt")
+                    out = clip.get_text_features(**tokens)
+                    row = getattr(out, "pooler_output", out)[0].numpy()
+                    rows.append(row / np.linalg.norm(row))
+                mean = np.mean(rows, 0)
+                marks.append(feature @ mean / np.linalg.norm(mean))
+            expected.append(COLOR_NAMES[int(np.argmax(marks))])
+    assert [cup.color for cup in seen["cup"]] == expected
+    assert len(expected) == len(boxes) and len(set(expected)) > 1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 100), (90, 32)])
+def test_crops_are_prepared_as_by_clip(size):
+    image = Image.fromarray(photo(*size))
+    theirs = transformers.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    expected = np.asarray(theirs(image, return_tensors="np")["pixel_values"][0])
+    got = clip_pixels(image, 32)
+    assert got.dtype == np.float32 and got.shape == (3, 32, 32)
+    assert np.abs(got - expected).mean() < 0.02, "rounding of grey levels alone"
+
+
+def test_a_random_model_runs_from_image_to_objects(segmenter, clip, small):
+    detector = Mask2FormerClip(segmenter, clip, letters(), device="cpu", rule=EVERYTHING)
+    images = [photo(64, 64), photo(40, 100, seed=1), photo(77, 31, seed=2)]
+    meta = {**META, "include": [{"class": name, "count": 1, "color": "red"} for name in CLASSES]}
+    seen = detector.look(images, [meta] * 3)
+    again = [detector.look([image], [meta])[0] for image in images]
+    for objects, alone, image in zip(seen, again, images, strict=True):
+        assert objects and [name for name in CLASSES if name in objects] == list(objects)
+        for name, items in objects.items():
+            assert [item.score for item in items] == sorted((item.score for item in items), reverse=True)
+            assert [(i.box, i.score, i.color) for i in items] == [(i.box, i.score, i.color) for i in alone[name]]
+            assert items[0].color in COLOR_NAMES
+            for left, top, right, bottom in (item.box for item in items):
+                assert 0 <= left < right <= image.shape[1] and 0 <= top < bottom <= image.shape[0]
+
+
+def test_checkpoints_on_disk_are_loaded(tmp_path, segmenter, clip, small):
+    for name, part in (("segmenter", segmenter), ("clip", clip), ("clip", letters())):
+        part.save_pretrained(tmp_path / name)
+    loaded = Mask2FormerClip.load(str(tmp_path / "segmenter"), str(tmp_path / "clip"), device="cpu", rule=EVERYTHING)
+    given = Mask2FormerClip(segmenter, clip, letters(), device="cpu", rule=EVERYTHING)
+    meta = {**META, "include": [{"class": name, "count": 1, "color": "red"} for name in CLASSES]}
+    ours, theirs = (each.look([photo(64, 90)], [meta])[0] for each in (given, loaded))
+    assert ours.keys() == theirs.keys()
+    for name, items in ours.items():
+        assert [(i.box, i.score, i.color) for i in items] == [(i.box, i.score, i.color) for i in theirs[name]]
+
+
+def test_the_official_checkpoint_s_training_loss_is_left_out(tmp_path, segmenter):
+    from safetensors.torch import load_file, save_file
+
+    segmenter.save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    save_file({**state, "criterion.empty_weight": torch.ones(81)}, tmp_path / "model.safetensors", {"format": "pt"})
+    _, info = segmenter_class().from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+
+
+def test_other_classes_and_another_order_are_refused(clip):
+    for names in (dict(enumerate(CLASSES[::-1])), dict(enumerate(CLASSES[:79]))):
+        segmenter = types.SimpleNamespace(config=types.SimpleNamespace(id2label=names))
+        with pytest.raises(ValueError, match="COCO's 80 classes in COCO's order"):
+            Mask2FormerClip(segmenter, clip, letters(), device="cpu")
+
+
+def test_names_of_other_label_files_are_understood(clip):
+    others = {"motorcycle": "motorbike", "airplane": "aeroplane", "couch": "sofa", "tv": "tvmonitor"}
+    segmenter = Drawn(("cup", 1.0, (0, 0, 1, 1)))
+    segmenter.config = types.SimpleNamespace(id2label={k: others.get(name, name) for k, name in enumerate(CLASSES)})
+    assert Mask2FormerClip(segmenter, clip, letters(), device="cpu").classes == CLASSES
+
+
+def test_an_object_without_a_mask_keeps_its_surroundings():
+    image = photo(20, 20)
+    (shown,) = crops(image, [Found(box=(2.5, 3.5, 22.0, 9.0), score=1.0)], Rule())
+    assert shown.size == (20, 5)
+    assert np.array_equal(np.asarray(shown)[:, :18], image[4:9, 2:])
+    assert not np.asarray(shown)[:, 18:].any()
