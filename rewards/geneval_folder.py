@@ -94,7 +94,7 @@ class GenevalFolder:
         written = BytesIO()
         Image.fromarray(image).save(written, "PNG")
         # Not beside the samples: the benchmark would read "0000.png.partial" as one of them.
-        partial = self._prompt(index) / "sample.partial"
+        partial = self._prompt(index) / f"{number:04}.partial"
         partial.write_bytes(written.getvalue())
         os.replace(partial, self._sample(index, number))
 

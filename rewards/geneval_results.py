@@ -58,7 +58,14 @@ def judge_images(
         detector: What looks at them, all in one call.
         items: Filename, metadata and image, uint8 (height, width, 3).
         rule: What counts as seen; the detector's own by default.
+
+    Raises:
+        ValueError: An image that is none, named.
     """
+    for name, _, image in items:
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise ValueError(f"Expected {name!r} as a uint8 array (height, width, 3), got {got}.")
     rule = rule or detector.rule
     seen = detector.look([image for _, _, image in items], [meta for _, meta, _ in items], rule)
     return [_result(name, meta, objects, rule) for (name, meta, _), objects in zip(items, seen, strict=True)]

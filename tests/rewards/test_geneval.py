@@ -8,7 +8,8 @@ import pytest
 from strokes.envs.scenes import Object, Scene, render, sample_layout, sample_task, verdict
 from strokes.envs.scenes.detect import detect
 from strokes.rewards.geneval import Found, Rule, colors_needed, flow_grpo_score, judge, keep
-from strokes.rewards.geneval_detectors import MiniWorldDetector
+from strokes.rewards.geneval_detectors import MiniWorldDetector, load_detector
+from strokes.rewards.geneval_http import HttpDetector
 from strokes.rewards.geneval_results import judge_images
 
 WORLD = MiniWorldDetector()
@@ -136,3 +137,23 @@ def test_results_come_in_the_order_of_the_images():
     results = judge_images(WORLD, [(f"{k}.png", meta, render(scene)) for k, scene in enumerate(scenes)])
     assert [(result.filename, result.correct) for result in results] == [("0.png", False), ("1.png", True)]
     assert results[0].reason == "expected blue star>=1, found 0 blue; and 1 red"
+
+
+@pytest.mark.parametrize("image", [None, np.zeros((64, 64, 3)), np.zeros((64, 64), np.uint8)])
+def test_what_is_no_image_is_named(image):
+    with pytest.raises(ValueError, match=r"'00001/samples/0002\.png' as a uint8 array"):
+        judge_images(WORLD, [("00001/samples/0002.png", wants(cup()), image)])
+
+
+def test_detectors_have_names():
+    assert load_detector("miniworld") == WORLD
+    assert isinstance(load_detector("http://127.0.0.1:9"), HttpDetector)
+    with pytest.raises(ValueError, match="got 'yolo'"):
+        load_detector("yolo")
+
+
+def test_the_mini_world_has_one_threshold_and_the_benchmark_two():
+    scene = Scene(tuple(Object("star", "red", x, 32, 8) for x in (14, 48)), 64)
+    meta = wants({"class": "star", "count": 2}, exclude=[{"class": "star", "count": 3}], tag="counting")
+    rules = (None, Rule(counting_threshold=1.0))
+    assert [judge_images(WORLD, [("0.png", meta, render(scene))], rule)[0].correct for rule in rules] == [True, False]
