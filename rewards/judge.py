@@ -87,7 +87,8 @@ class JudgeClient:
 
     def close(self) -> None:
         """Give up connections; a client that is asked again opens them again."""
-        self._desk().close()
+        if (desk := self._desks.get(os.getpid())) is not None:
+            desk.close()
 
     def __enter__(self) -> "JudgeClient":
         return self
