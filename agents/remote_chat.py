@@ -99,8 +99,9 @@ def consult(chat: Chat, inquiries: Sequence[Inquiry], attempts: int) -> list[Ans
 
 
 def _cost(said: Said | None, seconds: float) -> Cost:
-    tokens = 0 if said is None else said.prompt_tokens + said.completion_tokens
-    return Cost(calls=1, remote_tokens=tokens, seconds=seconds)
+    if said is None:
+        return Cost(calls=1, seconds=seconds)  # at least
+    return Cost(calls=said.calls, remote_tokens=said.prompt_tokens + said.completion_tokens, seconds=seconds)
 
 
 def _read(answer: Answer, inquiry: Inquiry, text: str) -> bool:

@@ -172,6 +172,8 @@ class Said(NamedTuple):
     text: str
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    calls: int = 1
+    """Requests that it took; 0 from a cache."""
 
 
 class Chat(Protocol):

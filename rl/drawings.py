@@ -130,6 +130,7 @@ def judged(
     chunk: int,
     seconds: float,
     is_planned: bool = True,
+    is_inspected: bool = True,
     marks: Mapping[str, float | None] | None = None,
 ) -> Drawing:
     """Judge a finished trajectory by the exact world, as far as it can; its transcript is graded on the way.
@@ -140,6 +141,7 @@ def judged(
         chunk: Number of its chunk.
         seconds: Its share of the chunk's time.
         is_planned: Whether the plans are the policy's; fixed words are neither true nor false.
+        is_inspected: Whether the inspections are.
         marks: Of the benchmark; those of "official", "strict" and "soft" take the place of the exact ones.
     """
     transcript, cost = trajectory.transcript, trajectory.cost
@@ -156,7 +158,7 @@ def judged(
         **verdicts,
         images=cost.decodes or len(transcript.images),  # a search draws more than it shows
         steps=cost.steps,
-        inspections=seen.inspections,
+        inspections=seen.inspections if is_inspected else (),
         refinements=soft_changes(transcript, errand.task.meta) if seen.verdict is not None else (),
         id=transcript.id,
         chunk=chunk,

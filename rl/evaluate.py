@@ -34,6 +34,8 @@ from .progress import progress
 
 WORDLESS = ("one-shot", "best-of-n")
 """Policies whose words are fixed: there is no plan to judge."""
+BLIND = (*WORDLESS, "planner")
+"""Policies whose inspections are fixed words: nobody looked."""
 SHOWN = 3
 """Drawings of each task on the report: the best and the worst ones."""
 
@@ -190,9 +192,10 @@ def _judged(
 ) -> list[Drawing]:
     """Judge one chunk."""
     marks = benchmark.judge(errands, [trajectory.transcript for trajectory in trajectories], folder)
-    is_planned = settings.policy["name"] not in WORDLESS
+    name = settings.policy["name"]
+    said = {"is_planned": name not in WORDLESS, "is_inspected": name not in BLIND}
     return [
-        judged(errand, trajectory, chunk=k, seconds=seconds, is_planned=is_planned, marks=given)
+        judged(errand, trajectory, chunk=k, seconds=seconds, marks=given, **said)
         for errand, trajectory, given in zip(errands, trajectories, marks, strict=True)
     ]
 
