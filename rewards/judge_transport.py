@@ -183,7 +183,8 @@ class Endpoint:
 
     def _refused(self, error: Any) -> Exception:
         """What an HTTP error means for the request."""
-        code, said = error.status_code, f"{self.where} answered {error.status_code}: {_short(error.message)}"
+        code, words = error.status_code, error.response.text or error.message
+        said = f"{self.where} answered {code}: {_short(words)}"
         if code in (401, 403):
             return JudgeUnavailable(f"{said}. Expected a key that it accepts in ${self.settings.api_key_env}.")
         if code == 404:
