@@ -76,7 +76,8 @@ class JudgeClient:
         }
         desk = self._desk()
         found = desk.answer(jobs)
-        verdicts = [again(found[key]) if key in keys[:k] else found[key] for k, key in enumerate(keys)]
+        firsts = {key: k for k, key in reversed(list(enumerate(keys)))}
+        verdicts = [found[key] if firsts[key] == k else again(found[key]) for k, key in enumerate(keys)]
         desk.ledger.add(verdicts)
         return [_said(verdict) for verdict in verdicts]
 

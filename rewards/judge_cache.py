@@ -38,8 +38,8 @@ class Cache:
         ValueError: It is not a cache.
     """
 
-    def __init__(self, path: str, model: str) -> None:
-        self._path, self._model = Path(path), model
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
         self._lock = threading.Lock()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(self._path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
@@ -73,7 +73,7 @@ class Cache:
             (
                 key,
                 question,
-                self._model,
+                verdict.model,
                 json.dumps(verdict.data, ensure_ascii=False) if _is_guarded_form(verdict) else None,
                 verdict.raw,
                 verdict.prompt_tokens,

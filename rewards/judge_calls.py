@@ -18,7 +18,7 @@ from .judge_prompt import Prompt, guarded_prompt, halved, picture, protocol_prom
 from .judge_reply import Unreadable, addresses_judge, read_guarded
 from .judge_settings import JudgeSettings
 from .judge_transport import Endpoint, Failed, Reply
-from .question import Question, Request, Status, Verdict
+from .question import Request, Status, Verdict
 
 INLINE_PIXELS = 256 * 256
 """Images up to this size are encoded at once (1 ms), larger ones beside the event loop."""
@@ -33,9 +33,11 @@ class _Bill:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float | None = 0.0
+    model: str = ""
 
     def add(self, reply: Reply, cost: float | None) -> None:
         self.attempts += reply.attempts
+        self.model = reply.model
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
         self.cost = None if self.cost is None or cost is None else self.cost + cost
@@ -51,6 +53,7 @@ class _Bill:
             prompt_tokens=self.prompt_tokens,
             completion_tokens=self.completion_tokens,
             cost=self.cost,
+            model=self.model,
             attempts=self.attempts,
             seconds=monotonic() - self.started,
         )
@@ -79,7 +82,7 @@ class Calls:
                 reply = await self._send(prompt, room, vote + attempt, len(pictures), bill)
             except Failed as failure:
                 return bill.verdict(failure.status, raw=reply.text if reply else None, error=str(failure))
-            status, data, why = _read(question, prompt, reply)
+            status, data, why = _read(request, prompt, reply)
             if status != "unparsable":
                 return bill.verdict(status, data, reply.text, why)
             room *= 2 if reply.finish == "length" else 1
@@ -134,8 +137,9 @@ class Calls:
         return reply
 
 
-def _read(question: Question, prompt: Prompt, reply: Reply) -> tuple[Status, Mapping[str, Any] | None, str]:
+def _read(request: Request, prompt: Prompt, reply: Reply) -> tuple[Status, Mapping[str, Any] | None, str]:
     """Status, data, and why there are none."""
+    question = request.question
     if question.read is not None:
         data = question.read(reply.text) if reply.refusal is None else None
         if data is not None:
@@ -151,7 +155,7 @@ def _read(question: Question, prompt: Prompt, reply: Reply) -> tuple[Status, Map
         data = read_guarded(reply.text, prompt.codes, question.notes, is_text=reply.rung == "text")
     except Unreadable as error:
         return "unparsable", None, str(error)
-    is_guarded = addresses_judge(data["visible_text"])
+    is_guarded = bool(request.images) and addresses_judge(data["visible_text"])
     choice = question.choices[-1] if is_guarded else data["choice"]
     return "ok", {**data, "choice": choice, "is_guarded": is_guarded}, ""
 

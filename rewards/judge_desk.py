@@ -60,8 +60,8 @@ class Desk:
         self.ledger = Ledger(settings.model, settings.prices)
         self._replay = None if settings.replay is None else read_recording(settings.replay)
         is_cached = settings.cache is not None and settings.cache_mode != "off" and self._replay is None
-        self._cache = Cache(str(settings.cache), settings.model) if is_cached else None
-        self._recorder = None if settings.record is None else Recorder(settings.record, settings.model)
+        self._cache = Cache(str(settings.cache)) if is_cached else None
+        self._recorder = None if settings.record is None else Recorder(settings.record)
 
     def answer(self, jobs: Mapping[bytes, Job]) -> dict[bytes, Verdict]:
         """A verdict for each key.

@@ -53,7 +53,8 @@ def said_text(request: Request) -> str:
     """
     question = request.question
     if question.template is None:
-        return block({"question": question.name, **request.fields})
+        name = {"question": question.name}
+        return block({**name, **request.fields, **name})  # it comes first, and no field takes its place
     return fill(question.template, request.fields)
 
 

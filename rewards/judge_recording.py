@@ -26,8 +26,8 @@ class Recorded(NamedTuple):
 class Recorder:
     """A file that grows by a line per verdict; what it holds already is not written again."""
 
-    def __init__(self, path: str, model: str) -> None:
-        self._path, self._model = Path(path), model
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._known = {key: at.status for key, at in read_recording(path).items()} if self._path.exists() else {}
         text = self._path.read_bytes() if self._path.exists() else b""
@@ -53,7 +53,7 @@ class Recorder:
             "format": FORMAT,
             "key": key.hex(),
             "question": question,
-            "model": self._model,
+            "model": verdict.model,
             "status": verdict.status,
             "data": verdict.data if is_guarded else None,
             "raw": verdict.raw,

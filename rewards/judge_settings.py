@@ -82,14 +82,14 @@ class JudgeSettings:
     content_retries: int = 2
     """Further attempts, each a changed request, after replies that cannot be read."""
     votes: int = 1
-    """How often a question is asked; the majority counts."""
+    """How often a question is asked; the majority counts. Where all sampling is greedy all votes are alike."""
     second_look: bool = False
     """Ask guarded questions again with images at half the resolution, where small writing cannot be read; the worse
     of both choices counts."""
     chat_tokens: int = 2048
     """Longest reply in a conversation: a decomposition into eight steps has some 800 tokens."""
     cache: str | None = None
-    """File in which verdicts are kept (SQLite)."""
+    """File in which verdicts are kept (SQLite), on a disk of this machine."""
     cache_mode: CacheMode = "read_write"
     record: str | None = None
     """File to which every verdict is written (JSON lines)."""

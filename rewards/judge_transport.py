@@ -63,6 +63,8 @@ class Reply:
     finish: str = "stop"
     """Why it ends: "stop", "length", "content_filter"."""
     refusal: str | None = None
+    model: str = ""
+    """Who says it: the server's name for the model, and the fingerprint of what it runs on, where it gives one."""
     rung: str = "text"
     """How its form was asked for."""
     attempts: int = 1
@@ -220,6 +222,7 @@ def read_completion(body: bytes) -> Reply:
             text=message.get("content") or "",
             finish=choice.get("finish_reason") or "stop",
             refusal=message.get("refusal"),
+            model=" ".join(str(answer[name]) for name in ("model", "system_fingerprint") if answer.get(name)),
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             cached_tokens=int(details.get("cached_tokens") or 0),
             completion_tokens=int(usage.get("completion_tokens") or 0),

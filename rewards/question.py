@@ -71,6 +71,8 @@ class Verdict:
     """In the currency of the price table; ``None``: the model has no price."""
     agreement: float = 1.0
     """Of the votes that could be read, the share that says the same as ``data``; the smaller one of two looks."""
+    model: str = ""
+    """Who answered, as the server named it; "" from the cache or a recording."""
     attempts: int = 0
     """Requests sent; 0 from the cache or a recording."""
     is_cached: bool = False

@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from strokes.rewards.judge_prompt import block, draw_codes, fill, guarded_prompt, halved, protocol_prompt
+from strokes.rewards.judge_prompt import block, draw_codes, fill, guarded_prompt, halved, protocol_prompt, said_text
 from strokes.rewards.judge_reply import Unreadable, addresses_judge, read_guarded
-from strokes.rewards.question import Question
+from strokes.rewards.question import Question, Request
 
 CODES = {"B2C3": "yes", "D4F5": "no"}
 QUESTION = Question(name="outcome", instructions="Look.", choices=("yes", "no"), notes=("why",))
@@ -126,6 +126,11 @@ def test_a_block_cannot_be_closed_from_within():
     text = block(fields)
     assert "`" not in text and "<" not in text
     assert json.loads(text) == fields | {"odd": "?é"}
+
+
+def test_no_field_takes_the_place_of_the_question():
+    request = Request(question=QUESTION, fields={"prompt": "a", "question": "another"})
+    assert said_text(request) == '{"question": "outcome", "prompt": "a"}'
 
 
 def test_long_fields_are_cut():
