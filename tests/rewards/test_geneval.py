@@ -7,6 +7,7 @@ import pytest
 
 from strokes.envs.scenes import Object, Scene, render, sample_layout, sample_task, verdict
 from strokes.envs.scenes.detect import detect
+from strokes.envs.scenes.places import relative_position
 from strokes.rewards.geneval import Found, Rule, colors_needed, flow_grpo_score, judge, keep
 from strokes.rewards.geneval_detectors import MiniWorldDetector, load_detector
 from strokes.rewards.geneval_http import HttpDetector
@@ -88,6 +89,22 @@ def test_a_score_at_the_threshold_in_single_precision_does_not_count():
 
 
 @pytest.mark.parametrize(
+    ("box", "held"),
+    [((17.0, 25.68345832824707), {"above"}), ((48.0, 79.42191314697266), {"above", "left of"})],
+)
+def test_relations_are_decided_in_single_precision(box, held):
+    """In double precision either comes out the other way: the ratio is 0.5 but for 1e-8."""
+    other = [float(np.float32(value)) for value in (*box, box[0] + 8, box[1] + 8)]
+    assert relative_position((0, 0, 8, 8), other) == held
+
+
+def test_boxes_on_top_of_each_other_all_count_unless_told_otherwise():
+    twice = {"cup": found(1) + found(1)}
+    assert len(keep(twice, wants(cup()), Rule(), ("cup",))["cup"]) == 2
+    assert len(keep(twice, wants(cup()), Rule(max_overlap=0.9), ("cup",))["cup"]) == 1
+
+
+@pytest.mark.parametrize(
     "wrong",
     [{"threshold": -0.1}, {"counting_threshold": float("nan")}, {"max_objects": 0}, {"max_objects": 2.5},
      {"position_threshold": float("inf")}, {"bgcolor": "grey-ish"}, {"bgcolor": None}],
@@ -115,6 +132,15 @@ def test_the_mini_world_is_judged_as_by_its_own_verdicts():
         assert result.strict or not judged.strict, "strict there forbids other classes too"
         seen += judged.correct
     assert 30 <= seen < 60
+
+
+@pytest.mark.parametrize("color", ["red", "blue"])
+def test_of_two_shapes_as_sure_as_each_other_the_mini_world_s_first_is_the_first(color):
+    image = render(Scene((Object("star", "red", 16, 32, 9), Object("star", "blue", 48, 32, 9)), 64))
+    meta = wants({"class": "star", "count": 1, "color": color}, tag="colors")
+    first, second = detect(image)
+    assert first.score == second.score
+    assert judge_images(WORLD, [("0.png", meta, image)])[0].correct == verdict(detect(image), meta).correct
 
 
 def test_what_is_right_in_the_mini_world_is_right_by_every_measure():

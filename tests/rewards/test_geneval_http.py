@@ -98,6 +98,22 @@ def test_the_rule_travels(url):
     assert HttpDetector(url, rule=Rule(threshold=1.0)).look([star("red")], [META]) == [{}]
 
 
+def test_what_a_request_leaves_open_is_as_the_detector_has_it():
+    class Recording:
+        classes, rule = WORLD.classes, WORLD.rule
+
+        def look(self, images, metadata, rule=None):
+            self.asked = rule
+            return []
+
+    detector = Recording()
+    with GenevalServer(detector, "recording") as server:
+        server.look({"images": [], "metadata": [], "rule": {"max_overlap": 0.5}})
+        assert detector.asked == dataclasses.replace(WORLD.rule, max_overlap=0.5)
+        server.look({"images": [], "metadata": []})
+        assert detector.asked == WORLD.rule
+
+
 def test_nothing_is_asked_about_nothing(url):
     assert client(url).look([], []) == []
 

@@ -280,14 +280,19 @@ def test_checkpoints_on_disk_are_loaded(tmp_path, segmenter, clip, small):
         assert [(i.box, i.score, i.color) for i in items] == [(i.box, i.score, i.color) for i in theirs[name]]
 
 
-def test_the_official_checkpoint_s_training_loss_is_left_out(tmp_path, segmenter):
-    from safetensors.torch import load_file, save_file
+def test_the_segmenter_is_transformers_own_but_for_the_training_loss(tmp_path, segmenter, monkeypatch):
+    from transformers.models.mask2former import modeling_mask2former
 
-    segmenter.save_pretrained(tmp_path)
-    state = load_file(tmp_path / "model.safetensors")
-    save_file({**state, "criterion.empty_weight": torch.ones(81)}, tmp_path / "model.safetensors", {"format": "pt"})
-    _, info = segmenter_class().from_pretrained(tmp_path, output_loading_info=True)
+    monkeypatch.setattr(modeling_mask2former, "requires_backends", lambda *_: None)  # scipy, which the loss alone uses
+    theirs = transformers.Mask2FormerForUniversalSegmentation(segmenter.config).eval()
+    theirs.save_pretrained(tmp_path)
+    ours, info = segmenter_class().from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    pixels = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        (classes, masks), out = ours.eval()(pixels), theirs(pixels)
+    assert classes.shape == (2, 10, 81) and masks.shape == (2, 10, 16, 24)
+    assert torch.equal(classes, out.class_queries_logits) and torch.equal(masks, out.masks_queries_logits)
 
 
 def test_other_classes_and_another_order_are_refused(clip):
