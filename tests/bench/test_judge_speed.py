@@ -70,15 +70,19 @@ def test_requests(capsys, url, width):
     )
     client = JudgeClient(settings)
     client.ask(requests(64))  # connections
-    asked, wall, cpu = requests(1000), time.perf_counter(), time.process_time()
-    verdicts = client.ask(asked)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    asked, walls, cpus = requests(500), [], []
+    for _ in range(3):
+        wall, cpu = time.perf_counter(), time.process_time()
+        verdicts = client.ask(asked)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
+        assert {verdict.status for verdict in verdicts} == {"ok"}
     client.close()
-    assert {verdict.status for verdict in verdicts} == {"ok"}
+    wall, cpu = sorted(walls)[1], sorted(cpus)[1]
     with capsys.disabled():
         print(
-            f"\nrequests, {width} at once, server of 50 ms: {1000 / wall:,.0f} per second of wall time (wanted 300 at 64), "
-            f"{1000 / cpu:,.0f} per second of CPU time (calibration {calibration():,.0f})"
+            f"\nrequests, {width} at once, server of 50 ms: {500 / wall:,.0f} per second (wanted 300 at 64), "
+            f"{500 / cpu:,.0f} per second of CPU time (calibration {calibration():,.0f})"
         )
 
 

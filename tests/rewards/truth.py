@@ -66,10 +66,19 @@ def _said(query: Query) -> dict[str, str]:
     return {"choice": choice, "explanation": judgement.explanation, "correction": judgement.correction}
 
 
+def prefer(fields: Fields, images: Images) -> dict[str, str]:
+    """Which of two pictures is more exactly what the prompt asks for."""
+    graph = graph_of_task(fields["prompt"], {})
+    assert graph is not None, fields
+    first, second = (verdict(detect(image), graph.to_meta()).soft for image in images)
+    return {"choice": "neither" if first == second else "first" if first > second else "second"}
+
+
 ANSWERS: dict[str, Callable[[Fields, Images], Mapping[str, str]]] = {
     "outcome": outcome,
     "plan": plan,
     "sketch": sketch,
+    "prefer": prefer,
 }
 """Guarded questions by name: the choice, and what notes there are to say (others are left empty)."""
 
