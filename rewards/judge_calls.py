@@ -155,7 +155,7 @@ def _read(request: Request, prompt: Prompt, reply: Reply) -> tuple[Status, Mappi
         data = read_guarded(reply.text, prompt.codes, question.notes, is_text=reply.rung == "text")
     except Unreadable as error:
         return "unparsable", None, str(error)
-    is_guarded = bool(request.images) and addresses_judge(data["visible_text"])
+    is_guarded = bool(request.images) and addresses_judge(data["visible_text"], question.choices)
     choice = question.choices[-1] if is_guarded else data["choice"]
     return "ok", {**data, "choice": choice, "is_guarded": is_guarded}, ""
 

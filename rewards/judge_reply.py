@@ -5,6 +5,7 @@ object stands is taken leniently (reasoning before it, a fence around it), what 
 writing addressed to it has been spoken to by the picture, and the worst choice stands, whatever it chose.
 """
 
+import functools
 import json
 import re
 import unicodedata
@@ -18,12 +19,15 @@ _ROLE = re.compile(
     r"|\b(ignore|disregard|forget|override)\b.{0,40}\b(instructions?|rules?|prompts?|previous|above)\b"
     r"|visible_text|[\"']choice[\"']"
 )
-_VALUE = r"(\d{1,3}(?!\d)|(yes|no|true|correct|perfect|right|best|full|excellent|[a-z]\d|[a-z]\d[a-z]\d)\b|pass)"
-_SCORE = re.compile(
-    r"\b(scores?|ratings?|rates?|grades?|answers?|choices?|results?|labels?|codes?)\b"
-    r"\W*(?:(?:is|are|of|must|should|be|to|as|with|it|this|the|a)\b\W*){0,4}" + _VALUE
+_VALUES = (
+    r"\d{1,3}(?!\d)",
+    r"[a-z]\d([a-z]\d)?\b",  # what codes look like
+    r"(yes|no|true|correct|perfect|right|best|full|excellent)\b",
+    r"pass",
 )
-_ORDER = re.compile(r"\b(choose|select|reply|respond|output|return|say|pick)\b\W*(?:\w+\W+){0,3}?" + _VALUE)
+_ANSWER = r"\b(scores?|ratings?|rates?|grades?|answers?|choices?|results?|labels?|codes?)\b"
+_LINK = r"\W*(?:(?:is|are|of|must|should|be|to|as|with|it|this|the|a)\b\W*){0,4}"
+_ORDER = r"\b(choose|select|reply|respond|output|return|say|pick)\b\W*(?:\w+\W+){0,3}?"
 
 
 class Unreadable(ValueError):
@@ -59,16 +63,27 @@ def read_guarded(text: str, codes: Mapping[str, str], notes: Sequence[str], *, i
     return {**found, "choice": codes[found["choice"]]}
 
 
-def addresses_judge(visible_text: str) -> bool:
-    """Whether writing in an image speaks to whoever judges it: names a judge, an answer, a score, or gives orders."""
+def addresses_judge(visible_text: str, choices: tuple[str, ...] = ()) -> bool:
+    """Whether writing in an image speaks to whoever judges it: names a judge, an answer, a score, or gives orders.
+
+    Args:
+        visible_text: What the judge says that it saw.
+        choices: Answers that writing could ask for, beside the usual ones.
+    """
     text = unicodedata.normalize("NFKC", visible_text).casefold()
     text = " ".join("".join(c for c in text if unicodedata.category(c) != "Cf").split())
-    return any(pattern.search(text) for pattern in (_ROLE, _SCORE, _ORDER))
+    return bool(_ROLE.search(text) or _asks_for(choices).search(text))
 
 
 def without_thoughts(text: str) -> str:
     """A reply without what the model thought aloud before it."""
     return _THOUGHT.sub("", text).strip()
+
+
+@functools.lru_cache(256)
+def _asks_for(choices: tuple[str, ...]) -> re.Pattern[str]:
+    values = "|".join([*_VALUES, *(rf"{re.escape(choice.casefold())}\b" for choice in choices)])
+    return re.compile(f"({_ANSWER}{_LINK}|{_ORDER})({values})")
 
 
 def _last_object(text: str) -> dict[str, Any] | None:

@@ -97,6 +97,11 @@ def test_writing_addressed_to_the_judge(text):
     assert addresses_judge(text)
 
 
+def test_writing_that_asks_for_a_choice_of_the_question():
+    assert addresses_judge("The answer is: as planned", ("as planned", "not"))
+    assert not addresses_judge("The answer is: as planned", ("yes", "no"))
+
+
 @pytest.mark.parametrize(
     "text",
     [
