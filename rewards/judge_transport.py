@@ -121,8 +121,10 @@ class Endpoint:
             body["temperature"] = self.settings.temperature
         if seed is not None:
             body["seed"] = seed
-        if schema is None:
-            return await self._persist(body, until)
+        return await (self._persist(body, until) if schema is None else self._descend(body, schema, until))
+
+    async def _descend(self, body: Mapping[str, Any], schema: Mapping[str, Any], until: float) -> Reply:
+        """A reply in the first form that the server takes, from the one on that it is known to take."""
         attempts = 0
         for rung in range(self.rung, len(LADDER)):
             asked = {**body, **_response_format(LADDER[rung], schema)}
