@@ -1,4 +1,4 @@
-"""GenEval's detectors by name; and MiniWorldDetector, the one of the mini-world, whose classes are shapes."""
+"""MiniWorldDetector: GenEval's detector for the mini-world, whose classes are shapes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,7 @@ import numpy as np
 from ..envs.scenes.detect import detect
 from ..envs.scenes.render import SHAPES
 from ..envs.scenes.verdicts import THRESHOLD
-from .geneval import Detector, Found, Objects, Rule, keep
-from .geneval_http import HttpDetector
-from .geneval_mask2former import Mask2FormerClip
+from .geneval import Found, Objects, Rule, keep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +40,3 @@ def _seen(image: np.ndarray) -> dict[str, list[Found]]:
         found = Found(box=(left, top, right, bottom), score=float(np.float32(item.score)), color=item.color)
         seen.setdefault(item.shape, []).append(found)
     return seen
-
-
-def load_detector(name: str, *, device: str | None = None) -> Detector:
-    """A detector by its name.
-
-    Args:
-        name: "miniworld"; "mask2former", with its weights from the Hugging Face hub; or the URL of a server.
-        device: Of "mask2former"; a GPU if there is one.
-    """
-    if name == "miniworld":
-        return MiniWorldDetector()
-    if name == "mask2former":
-        return Mask2FormerClip.load(device=device)
-    if name.startswith(("http://", "https://")):
-        return HttpDetector(name)
-    raise ValueError(f"Expected a detector miniworld, mask2former or the URL of a server, got {name!r}.")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..envs.scenes.render import SHAPES
 from ..rewards.geneval import Detector
 from ..rewards.geneval_detectors import MiniWorldDetector
 from ..rewards.geneval_http import HttpDetector
@@ -57,7 +58,8 @@ def make_benchmark(
     if name == "geneval":
         path = settings["metadata"]
         entries = geneval_prompts() if path is None else read_metadata(str(path))
-        is_stranger = policy["name"] not in FOREIGN and not policy.get("path")
+        is_foreign = not {clause["class"] for entry in entries for clause in entry["include"]} <= set(SHAPES)
+        is_stranger = is_foreign and policy["name"] not in FOREIGN and not policy.get("path")
         return Geneval(entries, make_detector(detector), limit, note=STRANGE if is_stranger else "")
     raise ValueError(f"Expected benchmark.name among {', '.join(NAMES)}, got {name!r}.")
 

@@ -17,6 +17,8 @@ from ..rewards.geneval_summary import official_summary
 from .benchmarks import Conclusion, Marks, canvas_of
 from .drawings import Asked, Drawing, Errand
 
+BLIND = "\n\n**The detector knows none of {num} of the {of} classes** that are asked for, and finds such prompts wrong."
+
 
 class Geneval:
     """The benchmark's prompts, or others in its format."""
@@ -39,6 +41,10 @@ class Geneval:
             if limit is None or counts[entry["tag"]] <= limit:
                 self.indices[entry["prompt"]] = index
         self._results: dict[str, ImageResult] | None = None
+        asked = {clause["class"] for entry in self.entries for clause in entry["include"]}
+        unseen = asked - set(() if detector is None else detector.classes)
+        if detector is not None and unseen:
+            self.note += BLIND.format(num=len(unseen), of=len(asked))
 
     def asked(self) -> list[Asked]:
         """The prompts, in the benchmark's order."""
@@ -80,7 +86,7 @@ class Geneval:
         lines += [
             f"Correct images {summary.image_accuracy:.4f}, correct prompts {summary.prompt_accuracy:.4f}. {where}"
         ]
-        return Conclusion(note=self.note, markdown="\n".join(lines), record={"geneval": asdict(summary)})
+        return Conclusion(note=self.note.strip(), markdown="\n".join(lines), record={"geneval": asdict(summary)})
 
 
 def _marks(result: ImageResult) -> Marks:

@@ -5,6 +5,7 @@ words, language    parse, describe, parse_edits, describe_edits, parse_report, d
 layout     sample_layout(graph, rng, size) -> Layout(scene, cells, nodes); PLACES, relative_position
 changes    Thing, Edit, Fault; apply, compare, repairs, missing, plan_faults, graph_of, things_of
 tasks      sample_task(rng), heldout(), verdict(detections, meta), split_of(graph)
+knowledge  knowledge_items(split, limit), item_of(prompt): prompts that take facts
 render     render(scene) -> uint8 (size, size, 3)
 detect     what is on a canvas
 """

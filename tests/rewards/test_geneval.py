@@ -9,8 +9,7 @@ from strokes.envs.scenes import Object, Scene, render, sample_layout, sample_tas
 from strokes.envs.scenes.detect import detect
 from strokes.envs.scenes.places import relative_position
 from strokes.rewards.geneval import Found, Rule, colors_needed, flow_grpo_score, judge, keep
-from strokes.rewards.geneval_detectors import MiniWorldDetector, load_detector
-from strokes.rewards.geneval_http import HttpDetector
+from strokes.rewards.geneval_detectors import MiniWorldDetector
 from strokes.rewards.geneval_results import judge_images
 
 WORLD = MiniWorldDetector()
@@ -169,13 +168,6 @@ def test_results_come_in_the_order_of_the_images():
 def test_what_is_no_image_is_named(image):
     with pytest.raises(ValueError, match=r"'00001/samples/0002\.png' as a uint8 array"):
         judge_images(WORLD, [("00001/samples/0002.png", wants(cup()), image)])
-
-
-def test_detectors_have_names():
-    assert load_detector("miniworld") == WORLD
-    assert isinstance(load_detector("http://127.0.0.1:9"), HttpDetector)
-    with pytest.raises(ValueError, match="got 'yolo'"):
-        load_detector("yolo")
 
 
 def test_the_mini_world_has_one_threshold_and_the_benchmark_two():

@@ -146,6 +146,7 @@ def test_geneval_writes_the_official_layout_and_says_what_scores_are_worth(strok
     assert len(read_results(tmp_path / "run" / "geneval.jsonl")) == 12
     table = (tmp_path / "run" / "table.md").read_text()
     assert table.startswith("**These scores mean nothing**")
+    assert "**The detector knows none of 80 of the 80 classes**" in table
     assert metrics("run")["geneval"]["images"] == 12 and metrics("run")["geneval"]["overall"] == 0
 
 
@@ -165,6 +166,7 @@ def test_prompts_of_the_mini_world_in_geneval_form_are_drawn_and_seen_right(stro
     assert strokes_evaluate(*own, "num_samples=2", "out=run") == 0
     found = metrics("run")
     assert found["geneval"]["overall"] == 1 and found["rows"][-1]["strict"]["mean"] == 1
+    assert (tmp_path / "run" / "table.md").read_text().startswith("| task |")  # nothing to be warned of
 
 
 def test_wise_reads_its_prompts_from_where_they_are(strokes_evaluate, server, tmp_path):
