@@ -137,7 +137,7 @@ def _as_text(raw: str) -> Mapping[str, Any]:
 def _said(verdict: Verdict) -> Said | None:
     if verdict.status != "ok" or verdict.data is None:
         return None
-    return Said(verdict.data["text"], verdict.prompt_tokens, verdict.completion_tokens)
+    return Said(verdict.data["text"], verdict.prompt_tokens, verdict.completion_tokens, verdict.attempts)
 
 
 __all__ = ["Concurrency", "JudgeClient", "JudgeSettings", "JudgeUnavailable", "Price", "Usage"]

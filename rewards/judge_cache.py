@@ -7,6 +7,7 @@ failures: whatever failed is asked again.
 import json
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import time
@@ -21,6 +22,10 @@ _AT_ONCE = 500
 """Keys of one SELECT; SQLite allows 999 parameters everywhere."""
 _BUSY_S = 30.0
 """How long a writer waits for another process to finish; a batch takes milliseconds."""
+
+
+RECENT = 4096
+"""Answers that a process remembers without a file: some generations of 64 drawings, 5 MB."""
 
 
 class Kept(NamedTuple):
@@ -102,6 +107,30 @@ class Cache:
             f"Expected a cache of verdicts in {str(self._path)!r}, got a file that cannot be read as one ({error}); "
             "name another with judge.cache, or delete it."
         )
+
+
+class Recent:
+    """The last answers of a process, where there is no file; for any number of threads.
+
+    An environment that is judged after every emission asks again about all earlier ones.
+    """
+
+    def __init__(self, size: int = RECENT) -> None:
+        self._size, self._lock = size, threading.Lock()
+        self._kept: OrderedDict[bytes, Kept] = OrderedDict()
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
+        """What is known of these keys."""
+        with self._lock:
+            return {key: self._kept[key] for key in keys if key in self._kept}
+
+    def put(self, answers: Iterable[tuple[bytes, str, Verdict]]) -> None:
+        """Keep answers as ``Cache.put`` does, and forget the oldest ones."""
+        with self._lock:
+            for key, _, verdict in answers:
+                self._kept[key] = Kept(dict(verdict.data or {}) if _is_guarded_form(verdict) else None, verdict.raw)
+            while len(self._kept) > self._size:
+                self._kept.popitem(last=False)
 
 
 def _is_guarded_form(verdict: Verdict) -> bool:

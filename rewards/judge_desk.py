@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .judge_cache import Cache, Kept
+from .judge_cache import Cache, Kept, Recent
 from .judge_calls import Calls
 from .judge_cost import Ledger
 from .judge_limit import Limit
@@ -59,8 +59,8 @@ class Desk:
         self._failed_in_a_row = 0
         self.ledger = Ledger(settings.model, settings.prices)
         self._replay = None if settings.replay is None else read_recording(settings.replay)
-        is_cached = settings.cache is not None and settings.cache_mode != "off" and self._replay is None
-        self._cache = Cache(str(settings.cache)) if is_cached else None
+        is_cached = settings.cache_mode != "off" and self._replay is None
+        self._cache = (Cache(settings.cache) if settings.cache is not None else Recent()) if is_cached else None
         self._recorder = None if settings.record is None else Recorder(settings.record)
 
     def answer(self, jobs: Mapping[bytes, Job]) -> dict[bytes, Verdict]:
@@ -170,7 +170,7 @@ class Desk:
         some = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
         answers = [row for row in some if row[2].status == "ok" and not row[2].is_cached]
         try:
-            if self._cache is not None and self._settings.cache_mode == "read_write" and answers:
+            if self._cache is not None and self._settings.cache_mode != "read_only" and answers:
                 self._cache.put(answers)
             if self._recorder is not None:
                 self._recorder.put(some)

@@ -108,6 +108,7 @@ def command(config: Any, folder: Path) -> bool:
     evaluated, more = evaluate(settings, folder)
     markdown = "\n\n".join(part for part in (more.note, evaluated.to_markdown(), more.markdown) if part)
     kept = {name: value for name, value in asdict(settings).items() if name not in FREE}
+    kept["judge"] = {name: value for name, value in settings.judge.items() if f"judge.{name}" not in FREE}
     _conclude(folder, "metrics", markdown, {"settings": kept, **evaluated.to_dict(), **(more.record or {})})
     return True
 

@@ -282,7 +282,8 @@ def test_a_server_that_stumbles_does_not_change_the_drawings(policy):
         drawn = rollout(policy(Painter(error_rate=0.5), client), chunk)
         client.close()
     assert [each.transcript for each in drawn] == [each.transcript for each in wanted]
-    assert total(each.cost for each in drawn).calls == total(each.cost for each in wanted).calls + 2
+    # two replies that could not be read, two requests that did not come through
+    assert total(each.cost for each in drawn).calls == total(each.cost for each in wanted).calls + 4
     assert all(each.cost.remote_tokens > 0 for each in drawn)
 
 

@@ -72,7 +72,7 @@ def test_without_a_picture_there_is_no_writing_in_it(server, judge, monkeypatch)
 
 def test_no_picture_can_hold_the_answer(judge, server):
     request = asked(2)[0][1]
-    client = judge()
+    client = judge(cache_mode="off")
     sent = set()
     for _ in range(4):
         client.ask([request])
@@ -150,9 +150,21 @@ def test_pickled_it_is_the_same_judge_and_copied_it_is_itself(judge):
     assert copy.deepcopy({"judge": client})["judge"] is client is copy.copy(client)
 
 
+def test_a_process_remembers_its_last_answers_without_a_file(judge, server):
+    requests, truth = asked(6)
+    client = judge()
+    assert choices(client.ask(requests[:4])) == truth[:4]
+    verdicts = client.ask(requests)
+    assert choices(verdicts) == truth and [verdict.attempts for verdict in verdicts] == [0, 0, 0, 0, 1, 1]
+    assert server.counts["all"] == 6
+    assert choices(judge().ask(requests)) == truth and server.counts["all"] == 12  # another client knows nothing
+    judge(cache_mode="read_only").ask(requests)
+    assert server.counts["all"] == 18
+
+
 def test_closed_it_opens_again(judge):
     requests, truth = asked(4)
-    client = judge()
+    client = judge(cache_mode="off")
     for _ in range(2):
         assert choices(client.ask(requests)) == truth
         client.close()

@@ -14,10 +14,11 @@ from asked import QUESTION, asked
 from PIL import Image
 from truth import SAYS
 
+from strokes.rewards.judge_cache import Kept, Recent
 from strokes.rewards.judge_key import Keys, vote_key
 from strokes.rewards.judge_prompt import said_text
 from strokes.rewards.judge_settings import JudgeSettings
-from strokes.rewards.question import Question, Request
+from strokes.rewards.question import Question, Request, Verdict
 
 
 def key(settings: JudgeSettings | None = None, **changes: object) -> bytes:
@@ -224,3 +225,10 @@ def test_what_is_no_recording_is_named(judge, tmp_path, text):
         judge(replay=str(tmp_path / "r")).ask([])
     with pytest.raises(ValueError, match="no file"):
         judge(replay=str(tmp_path / "none")).ask([])
+
+
+def test_what_is_remembered_without_a_file_is_bounded():
+    recent = Recent(size=2)
+    for k in range(3):
+        recent.put([(bytes([k]), "wise_v1", Verdict(status="ok", data={"score": k}, raw=f"Score: {k}"))])
+    assert recent.get([b"\0", b"\1", b"\2"]) == {b"\1": Kept(None, "Score: 1"), b"\2": Kept(None, "Score: 2")}
