@@ -1,10 +1,11 @@
 """From the settings of an evaluation to its benchmark."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from ..envs.scenes.render import SHAPES
-from ..rewards.geneval import Detector
+from ..rewards.geneval import Detector, Rule
 from ..rewards.geneval_detectors import MiniWorldDetector
 from ..rewards.geneval_http import HttpDetector
 from ..rewards.geneval_mask2former import Mask2FormerClip
@@ -18,7 +19,7 @@ from .benchmarks import Benchmark, Scenes, Wise, knowledge
 from .geneval_benchmark import Geneval
 
 NAMES = ("scenes", "knowledge", "geneval", "wise")
-FOREIGN = ("bagel", "custom")
+FOREIGN = ("bagel", "custom", "human")
 """Policies that may know GenEval's objects; the others that come with the package know eight shapes."""
 STRANGE = (
     "**These scores mean nothing**: who drew them knows eight shapes and none of GenEval's objects. They show that the "
@@ -73,12 +74,16 @@ def make_detector(settings: Mapping[str, Any]) -> Detector | None:
     name = settings["name"]
     if name == "none":
         return None
+    if unknown := set(settings["rule"] or ()) - {field.name for field in fields(Rule)}:
+        raise ValueError(f"Expected detector.rule with names of rewards/geneval.py's Rule, got {', '.join(unknown)}.")
+    rule = Rule(**settings["rule"]) if settings["rule"] else None
     if name == "miniworld":
-        return MiniWorldDetector()
+        return MiniWorldDetector() if rule is None else MiniWorldDetector(rule=rule)
     if name == "http":
-        return HttpDetector(str(settings["url"]))
+        return HttpDetector(str(settings["url"]), rule=rule)
     if name == "mask2former":
-        return Mask2FormerClip.load(str(settings["segmenter"]), str(settings["clip"]), device=settings["device"])
+        checkpoints = str(settings["segmenter"]), str(settings["clip"])
+        return Mask2FormerClip.load(*checkpoints, device=settings["device"], rule=rule)
     raise ValueError(f"Expected detector.name among none, miniworld, mask2former, http, got {name!r}.")
 
 

@@ -53,17 +53,19 @@ class Drawing(Result):
     """Its share of the time its chunk took."""
     marks: Mapping[str, float | None] = field(default_factory=dict)
     """Further marks of the benchmark, by name; ``None``: no verdict."""
+    error: str = ""
+    """Why the benchmark's judge gave none."""
 
     @property
     def lacks_marks(self) -> bool:
         """Whether the benchmark's judge gave no verdict."""
         return None in self.marks.values()
 
-    def marked(self, marks: Mapping[str, float | None]) -> "Drawing":
-        """The same with other marks of the benchmark, see ``judged``."""
+    def marked(self, marks: Mapping[str, float | None], error: str = "") -> "Drawing":
+        """The same with marks of the benchmark; "official", "strict" and "soft" take the place of the exact ones."""
         given = dict(marks)
         verdicts: dict[str, Any] = {name: given.pop(name) for name in METRICS if name in given}
-        return replace(self, marks=given, **verdicts)
+        return replace(self, marks=given, error=error, **verdicts)
 
     def to_record(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -131,7 +133,6 @@ def judged(
     seconds: float,
     is_planned: bool = True,
     is_inspected: bool = True,
-    marks: Mapping[str, float | None] | None = None,
 ) -> Drawing:
     """Judge a finished trajectory by the exact world, as far as it can; its transcript is graded on the way.
 
@@ -142,20 +143,19 @@ def judged(
         seconds: Its share of the chunk's time.
         is_planned: Whether the plans are the policy's; fixed words are neither true nor false.
         is_inspected: Whether the inspections are.
-        marks: Of the benchmark; those of "official", "strict" and "soft" take the place of the exact ones.
     """
     transcript, cost = trajectory.transcript, trajectory.cost
     seen = review(transcript)
     score = SceneReward().score(seen)
     transcript.grade(score)
-    given = dict(marks or {})
-    verdicts = {name: given.pop(name, value) for name, value in score.terms.items()}
     terms = [(name, value) for step in seen.steps for name, value in step.items() if value is not None]
     return Drawing(
         task=errand.task.tag,
         prompt_id=errand.task.prompt,
         seed=errand.number,
-        **verdicts,
+        official=score.terms["official"],
+        strict=score.terms["strict"],
+        soft=score.terms["soft"],
         images=cost.decodes or len(transcript.images),  # a search draws more than it shows
         steps=cost.steps,
         inspections=seen.inspections if is_inspected else (),
@@ -173,7 +173,6 @@ def judged(
         calls=cost.calls,
         remote_tokens=cost.remote_tokens,
         seconds=seconds,
-        marks=given,
     )
 
 

@@ -1,7 +1,8 @@
 """EvaluationFolder: what an evaluation leaves behind, chunk by chunk, so that a killed one goes on where it stood.
 
 A chunk's transcripts are written first, then its drawings are appended to ``results.jsonl`` and synced: a chunk
-whose lines are all there is finished, and whatever else an interrupted write left is dropped and drawn again.
+whose lines are all there is drawn, and whatever else an interrupted write left is dropped and drawn again. What is
+found out about a drawing later is another line, which takes the place of the first one.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from ..envs.transcript import Transcript
 from .drawings import Drawing
 from .judges import SERVERS
 
-FREE = frozenset({"out", "compare", "workers", "gpus", "address"} | SERVERS)
+FREE = frozenset({"out", "compare", "workers", "gpus", "address", "detector.url", "detector.device"} | SERVERS)
 """Settings that may differ when an evaluation goes on: they change no drawing and no verdict."""
 
 
@@ -54,13 +55,14 @@ class EvaluationFolder:
                 )
 
     def drawings(self) -> list[Drawing]:
-        """All drawings of ``results.jsonl``; a torn last line is left out.
+        """All drawings of ``results.jsonl``, as they were last written; a torn last line is left out.
 
         Raises:
             ValueError: A line that is whole but wrong.
         """
         lines = self.results.read_bytes().split(b"\n")[:-1] if self.results.exists() else []
-        return [self._drawing(line, number) for number, line in enumerate(lines, 1)]
+        drawings = (self._drawing(line, number) for number, line in enumerate(lines, 1))
+        return list({(each.task, each.prompt_id, each.seed): each for each in drawings}.values())
 
     def finished(self, sizes: Sequence[int]) -> dict[int, list[Drawing]]:
         """Drawings of the finished chunks, by chunk; ``results.jsonl`` then holds nothing else.
@@ -78,17 +80,17 @@ class EvaluationFolder:
             write_whole(self.results, "".join(map(_line, kept)))
         return whole
 
-    def rewrite(self, chunks: Mapping[int, Sequence[Drawing]]) -> None:
-        """Write all drawings anew; the transcripts stay."""
-        write_whole(self.results, "".join(_line(drawing) for k in sorted(chunks) for drawing in chunks[k]))
-
     def add(
         self, chunk: int, drawings: Sequence[Drawing], transcripts: Sequence[Transcript], settings: Mapping[str, Any]
     ) -> None:
-        """Write a finished chunk; before the first one, the settings: nothing is begun before something was drawn."""
+        """Write a chunk that was drawn; before the first one, the settings: nothing is begun before that."""
         save_transcripts(transcripts, self._transcripts(chunk))
         if not self._settings.exists():
             write_whole(self._settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        self.amend(drawings)
+
+    def amend(self, drawings: Sequence[Drawing]) -> None:
+        """Write drawings, for the first time or with what was found out since: the last line of each stands."""
         with open(self.results, "a", encoding="utf-8") as file:
             file.write("".join(map(_line, drawings)))
             file.flush()

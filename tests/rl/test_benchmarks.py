@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strokes.agents.random_legal import RandomLegal
+from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs.scenes.graph import TAGS
 from strokes.envs.scenes.knowledge import knowledge_items
 from strokes.envs.scenes.tasks import heldout
@@ -17,8 +17,9 @@ from strokes.rewards.geneval_results import read_results
 from strokes.rewards.knowledge import KnowledgeJudge
 from strokes.rewards.question import Verdict
 from strokes.rewards.wise import CATEGORIES
-from strokes.rl import benchmark_settings, evaluate
+from strokes.rl import benchmark_settings, evaluate, evaluation_run
 from strokes.rl.evaluation_folder import EvaluationFolder
+from strokes.rl.geneval_benchmark import Geneval
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # for the server that tells the truth
 
@@ -90,12 +91,14 @@ class Fails(KnowledgeJudge):
         return verdicts
 
 
-def test_what_a_judge_failed_on_is_missing_and_asked_about_again(strokes_evaluate, monkeypatch, tmp_path):
+def test_what_a_judge_failed_on_is_missing_and_asked_about_again(strokes_evaluate, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmark_settings, "KnowledgeJudge", Fails)
     monkeypatch.setattr(Fails, "left", 3)
     monkeypatch.setattr(Fails, "asked", 0)
     assert strokes_evaluate("benchmark=knowledge", "limit=2", "out=run") == 0
     first = metrics("run")["wise"]
+    assert set(first["missing"].values()) == {"timeout: 60 s"}
+    assert capsys.readouterr().err == "not judged: timeout: 60 s\n"  # once
     assert len(first["missing"]) == 3 and first["overall"] == {"official_weighted": None, "bagel_unweighted": None}
     drawn = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "transcripts").rglob("*") if path.is_file()}
     assert strokes_evaluate("benchmark=knowledge", "limit=2", "out=run") == 0
@@ -105,10 +108,13 @@ def test_what_a_judge_failed_on_is_missing_and_asked_about_again(strokes_evaluat
     assert metrics("run") == metrics("whole")
 
 
-class Tired(RandomLegal):
-    """Stops after some calls."""
+class Tired(ScriptedPainter):
+    """Stops after some calls; errs sometimes."""
 
     left = -1
+
+    def __init__(self):
+        super().__init__(Habits(error_rate=0.5, plan_error_rate=0.3))
 
     def act(self, sessions, masks):
         Tired.left -= 1
@@ -117,10 +123,21 @@ class Tired(RandomLegal):
         return super().act(sessions, masks)
 
 
-@pytest.mark.parametrize("benchmark", [("knowledge",), ("geneval", "detector=miniworld", "num_samples=2"), ("scenes",)])
-def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(strokes_evaluate, monkeypatch, benchmark):
+OWN = ("benchmark.metadata=../own.jsonl", "detector=miniworld", "num_samples=2")
+"""GenEval with prompts that can be drawn and seen."""
+
+
+def own_prompts(path):
+    """Tasks of the mini-world as GenEval's metadata."""
+    tasks = [next(task for task in heldout() if task.tag == tag) for tag in TAGS[:6]]
+    path.write_text(to_jsonl([{**task.meta, "tag": task.tag, "prompt": task.prompt} for task in tasks]))
+
+
+@pytest.mark.parametrize("benchmark", [("knowledge",), ("geneval", *OWN), ("scenes",)])
+def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(strokes_evaluate, monkeypatch, tmp_path, benchmark):
     name, *options = benchmark
-    monkeypatch.setattr(evaluate, "load_policy", lambda *args, **kwargs: Tired())
+    own_prompts(tmp_path.parent / "own.jsonl")
+    monkeypatch.setattr(evaluation_run, "load_policy", lambda *args, **kwargs: Tired())
     arguments = (f"benchmark={name}", "limit=2", "batch=2", *options)
     monkeypatch.setattr(Tired, "left", -1)
     assert strokes_evaluate(*arguments, "out=whole") == 0
@@ -131,6 +148,46 @@ def test_a_killed_run_ends_with_the_metrics_of_one_that_was_not(strokes_evaluate
     assert 0 < len(EvaluationFolder("run").drawings()) < len(EvaluationFolder("whole").drawings())
     assert strokes_evaluate(*arguments, "out=run") == 0
     assert Path("run/metrics.json").read_bytes() == Path("whole/metrics.json").read_bytes()
+
+
+def test_a_run_that_was_killed_while_it_was_judged_is_judged_and_not_drawn_again(
+    strokes_evaluate, monkeypatch, tmp_path
+):
+    own_prompts(tmp_path / "own.jsonl")
+    own = ("benchmark=geneval", "benchmark.metadata=own.jsonl", "detector=miniworld", "num_samples=1", "batch=1")
+    assert strokes_evaluate(*own, "policy=scripted", "policy.error_rate=0.5", "out=whole") == 0
+    judge, calls = Geneval.judge, []
+
+    def killed(*arguments):
+        calls.append(1)
+        marked = judge(*arguments)  # the results of the benchmark are on the disk
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return marked
+
+    monkeypatch.setattr(Geneval, "judge", killed)
+    with pytest.raises(KeyboardInterrupt):
+        strokes_evaluate(*own, "policy=scripted", "policy.error_rate=0.5", "out=run")
+    drawn = EvaluationFolder("run").drawings()
+    assert len(drawn) == 3 and [drawing.lacks_marks for drawing in drawn] == [False, False, True]
+    assert strokes_evaluate(*own, "policy=random", "out=run") == 1  # another policy would be given its marks
+    assert strokes_evaluate(*own, "policy=scripted", "policy.error_rate=0.5", "out=run") == 0
+    assert len(calls) == 7  # one for each chunk, and the one that was interrupted
+    assert Path("run/metrics.json").read_bytes() == Path("whole/metrics.json").read_bytes()
+    assert Path("run/geneval.jsonl").read_bytes() == Path("whole/geneval.jsonl").read_bytes()
+
+
+def test_prompts_that_occur_again_are_drawn_again_and_not_too_often(strokes_evaluate, tmp_path, capsys):
+    own_prompts(tmp_path / "own.jsonl")
+    lines = (tmp_path / "own.jsonl").read_text().splitlines(True)
+    own = ("benchmark=geneval", "benchmark.metadata=again.jsonl", "policy=scripted", "num_samples=1")
+    (tmp_path / "again.jsonl").write_text("".join(lines[:1] * 4))
+    assert strokes_evaluate(*own, "detector=miniworld", "out=run") == 0
+    names = [sample.filename for sample in GenevalFolder(tmp_path / "run" / "images").samples()]
+    assert names == [f"0000{k}/samples/0000.png" for k in range(4)] and metrics("run")["geneval"]["images"] == 4
+    (tmp_path / "again.jsonl").write_text("".join(lines[:1] * 5))
+    assert strokes_evaluate(*own, "out=more") == 1
+    assert "each prompt at most 4 times" in capsys.readouterr().err
 
 
 def test_geneval_writes_the_official_layout_and_says_what_scores_are_worth(strokes_evaluate, tmp_path):
@@ -159,9 +216,7 @@ def test_without_a_detector_the_images_are_written_and_nothing_is_judged(strokes
 
 
 def test_prompts_of_the_mini_world_in_geneval_form_are_drawn_and_seen_right(strokes_evaluate, tmp_path):
-    tasks = [next(task for task in heldout() if task.tag == tag) for tag in TAGS[:6]]
-    entries = [{**task.meta, "tag": task.tag, "prompt": task.prompt} for task in tasks]
-    (tmp_path / "own.jsonl").write_text(to_jsonl(entries))
+    own_prompts(tmp_path / "own.jsonl")
     own = ("benchmark=geneval", "benchmark.metadata=own.jsonl", "detector=miniworld", "policy=scripted")
     assert strokes_evaluate(*own, "num_samples=2", "out=run") == 0
     found = metrics("run")
@@ -194,6 +249,8 @@ def test_wise_reads_its_prompts_from_where_they_are(strokes_evaluate, server, tm
         (["policy=best-of-n", "policy.judge=coin"], "policy.judge among scene, remote, exact, policy, got 'coin'"),
         (["policy=planner", "judge.base_url=ftp://x"], "judge.base_url to begin with http"),
         (["detector=camera"], "Expected detector to be one of"),
+        (["detector=miniworld"], "Expected detector=miniworld with benchmark=geneval alone"),
+        (["benchmark=geneval", "detector=miniworld", "detector.rule={size: 3}"], "detector.rule with names of"),
     ],
 )
 def test_bad_input_is_answered_in_one_line(strokes_evaluate, tmp_path, capsys, arguments, words):

@@ -14,7 +14,7 @@ from strokes.envs.scenes import render
 from strokes.envs.scenes.render import Object, Scene
 from strokes.envs.scenes.tasks import heldout
 from strokes.rewards import SceneReward
-from strokes.rl import evaluate
+from strokes.rl import evaluate, evaluation_run
 from strokes.rl.conduct import conducts, evaluation
 from strokes.rl.drawings import Drawing, Errand, judged, soft_changes
 from strokes.rl.equal_cost import at_equal_cost, matched
@@ -61,7 +61,7 @@ def loaded(monkeypatch):
             return super().act(sessions, masks)
 
     Counted.started = []
-    monkeypatch.setattr(evaluate, "load_policy", lambda *args, **kwargs: Counted())
+    monkeypatch.setattr(evaluation_run, "load_policy", lambda *args, **kwargs: Counted())
     return Counted
 
 
