@@ -58,7 +58,7 @@ class Settings:
             raise ValueError("Expected threads with workers, got none; equal results need equal numbers of them.")
         if self.detector["name"] != "none" and self.benchmark["name"] != "geneval":
             raise ValueError(
-                f"Expected detector=none with benchmark={self.benchmark['name']}, got a detector for geneval."
+                f"Expected detector={self.detector['name']} with benchmark=geneval alone, got {self.benchmark['name']}."
             )
         if self.compare is not None and (isinstance(self.compare, str) or len(self.compare) != 2):
             raise ValueError(f"Expected compare=[first,second], two folders of evaluations, got {self.compare!r}.")
