@@ -1,4 +1,6 @@
+import collections
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -90,3 +92,53 @@ def test_cells_hold_what_their_centres_hold():
 def test_the_same_seed_gives_the_same_layout():
     graph = parse("three stars")
     assert sample_layout(graph, np.random.default_rng(7)) == sample_layout(graph, np.random.default_rng(7))
+
+
+def in_single_precision(a, b, dead_zone):
+    """GenEval's rule step by step; every number is rounded to single precision."""
+    f, (a, b) = np.float32, np.array([a, b], np.float32)
+    off = [(a[k] + a[k + 2]) / f(2) - (b[k] + b[k + 2]) / f(2) for k in (0, 1)]
+    both = [abs(a[k + 2] - a[k]) + abs(b[k + 2] - b[k]) for k in (0, 1)]
+    rev = [np.sign(o) * max(abs(o) - f(dead_zone) * s, f(0)) for o, s in zip(off, both, strict=True)]
+    if all(abs(r) < f(1e-3) for r in rev):
+        return set()
+    dx, dy = (r / np.linalg.norm(np.array(off)) for r in rev)
+    return {n for n, v in (("left of", -dx), ("right of", dx), ("above", -dy), ("below", dy)) if v > f(0.5)}
+
+
+def pairs_of_boxes(rng, number):
+    """Boxes anywhere, on the grid of pixels, and within a few float32 steps of where a relation begins."""
+    for k in range(number):
+        scale = 10 ** rng.uniform(-3, 4)
+        a, b = rng.uniform(-scale, scale, (2, 4))
+        if k % 4 == 1:
+            a, b = rng.integers(0, 24, (2, 4)).astype(float)
+        elif k % 4 > 1:
+            w, h = abs(a[2] - a[0]), abs(a[3] - a[1])
+            y = rng.uniform(-3, 3) * w
+            low, high = 0.2 * w, 10 * (w + abs(y))
+            for _ in range(80):  # where the ratio passes a half, or where there is a relation at all
+                x = (low + high) / 2
+                low, high = (x, high) if x - 0.2 * w < (0.5 * np.hypot(x, y) if k % 4 == 2 else 1e-3) else (low, x)
+            y = y if k % 4 == 2 else rng.uniform(-0.2, 0.2) * h
+            b = a + np.array([low, y, low, y])
+            b = b.astype(np.float32)
+            b += rng.integers(-3, 4, 4).astype(np.float32) * np.spacing(b)
+        yield tuple(map(float, a.astype(np.float32))), tuple(map(float, b.astype(np.float32)))
+
+
+def test_relations_are_those_of_single_precision_at_the_edges_too():
+    rng, held = np.random.default_rng(3), collections.Counter()
+    for a, b in pairs_of_boxes(rng, 20_000):
+        zone = 0.1 if rng.random() < 0.9 else float(rng.choice([0.0, 0.05, 0.5, 1.0]))
+        relations = relative_position(a, b, dead_zone=zone)
+        assert relations == in_single_precision(a, b, zone), (a, b, zone)
+        held[len(relations)] += 1
+    assert min(held[k] for k in (0, 1, 2)) > 1000
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf, 1e30])
+def test_boxes_out_of_all_bounds_hold_what_single_precision_says(odd):
+    with np.errstate(all="ignore"):
+        for a, b in itertools.permutations([(0, 0, 10, 10), (odd, 0, 10, 10), (20, odd, 30, 10)], 2):
+            assert relative_position(a, b) == in_single_precision(a, b, 0.1)
