@@ -11,6 +11,9 @@ is detected is cut down to what counts (``keep``), a few of these objects are as
   1 - |found - asked| / asked and never below 0; the colour, the share of right ones; the relation, the share of pairs
   that hold. Of each exclude clause of a class that is not asked for: its absence.
 
+Strict and soft of the mini-world's own verdicts (``envs.scenes.verdicts``) differ: there nothing may be that was not
+asked for, because there everything can be seen and named.
+
 Clauses of one class (a red cup, a blue cup) ask together for as many objects as they name, where strict and soft are
 concerned; the benchmark's rule lets one object meet them all.
 """
@@ -20,12 +23,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from PIL import ImageColor
 
-from ..envs.scenes.clauses import broken
+from ..envs.scenes.clauses import broken, fault
 from ..envs.scenes.places import relative_position
 
 ORIGINAL = "original"
@@ -53,10 +56,12 @@ class Rule:
     def __post_init__(self) -> None:
         for name in ("threshold", "counting_threshold", "max_overlap", "position_threshold"):
             value = getattr(self, name)
-            if not 0 <= value < math.inf:
-                raise ValueError(f"Expected {name} to be at least 0, got {value!r}.")
-        if not isinstance(self.max_objects, int) or self.max_objects < 1:
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < math.inf:
+                raise ValueError(f"Expected {name} to be a number of at least 0, got {value!r}.")
+        if not isinstance(self.max_objects, int) or isinstance(self.max_objects, bool) or self.max_objects < 1:
             raise ValueError(f"Expected max_objects to be at least 1, got {self.max_objects!r}.")
+        if not isinstance(self.crop, bool):
+            raise ValueError(f"Expected crop to be true or false, got {self.crop!r}.")
         if self.bgcolor != ORIGINAL:
             try:
                 ImageColor.getrgb(str(self.bgcolor))
@@ -218,41 +223,59 @@ def _atoms(objects: Objects, metadata: Mapping[str, Any], dead_zone: float) -> I
             rel, target = clause["position"]
             pairs = list(product(group, groups[target]))
             held = sum(rel in relative_position(a.box, b.box, dead_zone=dead_zone) for a, b in pairs)
-            yield held / len(pairs) if pairs else 0.0
+            yield held / len(pairs) if pairs else float(0 in (clause["count"], metadata["include"][target]["count"]))
     for clause in metadata.get("exclude", ()):
         if clause["class"] not in wanted:
             yield float(len(objects.get(clause["class"], ())) < clause["count"])
 
 
 def _closeness(found: int, asked: int) -> float:
-    return max(0.0, 1 - abs(found - asked) / asked)
+    return max(0.0, _share(found, asked))
 
 
-def flow_grpo_score(objects: Objects, metadata: Mapping[str, Any], rule: Rule) -> tuple[float, bool]:
+def _share(found: int, asked: int) -> float:
+    """How near a number is to what was asked for; without a lower bound, but where nothing was asked for."""
+    return 1 - abs(found - asked) / asked if asked else float(found == 0)
+
+
+class FlowGrpoScore(NamedTuple):
+    """What Flow-GRPO's server says of an image."""
+
+    score: float
+    strict: bool
+    reason: str
+    """The clauses that are not met, a line each, in its words."""
+
+
+def flow_grpo_score(objects: Objects, metadata: Mapping[str, Any], rule: Rule) -> FlowGrpoScore:
     """The reward that Flow-GRPO trained on (github.com/yifan123/reward-server) and its strict verdict, for comparison.
 
     Not for training. Its count term has no lower bound (sixteen cups for "a cup" are worth -14), and a relation earns
     its 1 whether it holds or not, a wrong one a 0 besides: a wrong side is worth 0.75. ``Judgement.soft`` has neither.
     """
-    terms, groups, strict = list[float](), list[Sequence[Found] | None](), True
+    terms, groups, reasons = list[float](), list[Sequence[Found] | None](), list[str]()
     for clause in metadata.get("include", ()):
-        found, count = objects.get(clause["class"], ()), clause["count"]
-        terms.append(1 - abs(count - len(found)) / count)
-        is_met = len(found) == count
-        if not is_met and ("color" in clause or "position" in clause):
-            terms.append(0.0)
-        if is_met and "color" in clause:
-            right = _colors(clause["class"], found).count(clause["color"])
-            terms.append(1 - abs(count - right) / count)
-            is_met = right == count
-        if is_met and "position" in clause:
-            rel, target = clause["position"]
-            others = groups[target]
-            is_met = others is not None and all(
-                rel in relative_position(a.box, b.box, dead_zone=rule.position_threshold)
-                for a, b in product(found, others)
-            )
-            terms += [0.0] if others is None else [1.0] if is_met else [0.0, 1.0]
-        strict = strict and is_met
-        groups.append(found if is_met else None)
-    return (sum(terms) / len(terms) if terms else 0.0), strict
+        name, count, found = clause["class"], clause["count"], objects.get(clause["class"], ())
+        terms.append(_share(len(found), count))
+        if len(found) == count:
+            reason = fault(clause, found, groups, _colors, rule.position_threshold)
+            terms += _flow_grpo_terms(clause, found, groups, reason)
+        else:
+            reason = f"expected {name}=={count}, found {len(found)}"
+            terms += [0.0] if "color" in clause or "position" in clause else []
+        groups.append(None if reason else found)
+        reasons += [reason] if reason else []
+    score = sum(terms) / len(terms) if terms else 0.0
+    return FlowGrpoScore(score=score, strict=not reasons, reason="\n".join(reasons))
+
+
+def _flow_grpo_terms(
+    clause: Mapping[str, Any], found: Sequence[Found], groups: Sequence[Sequence[Found] | None], reason: str
+) -> list[float]:
+    """What the colour and the relation of a clause add, as many objects as asked for being there."""
+    terms = list[float]()
+    if "color" in clause:
+        terms.append(_share(_colors(clause["class"], found).count(clause["color"]), clause["count"]))
+    if "position" in clause and terms in ([], [1.0]):
+        terms += [0.0] if groups[clause["position"][1]] is None else [0.0, 1.0] if reason else [1.0]
+    return terms

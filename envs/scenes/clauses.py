@@ -45,7 +45,7 @@ def broken(
     reasons, groups = list[str](), list[Sequence[Seen] | None]()
     for clause in meta.get("include", ()):
         found = objects.get(clause["class"], ())[: clause["count"]]
-        reason = _fault(clause, found, groups, colors, dead_zone)
+        reason = fault(clause, found, groups, colors, dead_zone)
         groups.append(None if reason else found)
         reasons += [reason] if reason else []
     for clause in meta.get("exclude", ()):
@@ -55,7 +55,7 @@ def broken(
     return reasons
 
 
-def _fault(
+def fault(
     clause: Mapping[str, Any],
     found: Sequence[Seen],
     groups: Sequence[Sequence[Seen] | None],

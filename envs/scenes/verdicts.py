@@ -1,4 +1,8 @@
-"""Verdicts: GenEval's official rule on the mini-world, and stricter and softer ones beside it."""
+"""Verdicts: GenEval's official rule on the mini-world, and stricter and softer ones beside it.
+
+Strict and soft are harder here than those of ``rewards.geneval``: whatever was not asked for counts against a canvas,
+of any class, because here everything on it can be seen and named; on a photo other things are bound to be there.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

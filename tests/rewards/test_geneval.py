@@ -31,7 +31,7 @@ def test_surplus_is_forgiven_officially_and_by_no_other_measure():
     judged = judge({"cup": found(16)}, wants(cup()), Rule())
     assert judged.correct and not judged.strict
     assert judged.soft == 0
-    assert flow_grpo_score({"cup": found(16)}, wants(cup()), Rule()) == (-14, False)
+    assert flow_grpo_score({"cup": found(16)}, wants(cup()), Rule())[:2] == (-14, False)
 
 
 def test_strict_allows_other_classes():
@@ -74,6 +74,18 @@ def test_a_class_that_must_not_be_there_counts_for_strict():
     assert judged.reason == "expected cup<1, found 1"
 
 
+@pytest.mark.parametrize("more", [{}, {"color": "red"}, {"position": ["left of", 0]}])
+def test_no_cups_are_there_if_none_is(more):
+    meta = wants({"class": "dog", "count": 1}, cup(0, **more))
+    none, one = ({"dog": found(1, x=50), "cup": found(number, "red")} for number in (0, 1))
+    judged = judge(none, meta, Rule())
+    assert (judged.correct, judged.strict, judged.soft) == (True, True, 1)
+    assert judge(one, meta, Rule()).correct, "the benchmark forgives surplus"
+    assert not judge(one, meta, Rule()).strict and judge(one, meta, Rule()).soft < 1
+    assert flow_grpo_score(none, meta, Rule())[:2] == (1, True)
+    assert not flow_grpo_score(one, meta, Rule()).strict
+
+
 def test_equal_scores_come_out_later_first():
     same = [dataclasses.replace(item, score=0.5) for item in found(20)]
     kept = keep({"cup": same}, wants(cup()), Rule(), ("cup",))["cup"]
@@ -106,6 +118,7 @@ def test_boxes_on_top_of_each_other_all_count_unless_told_otherwise():
 @pytest.mark.parametrize(
     "wrong",
     [{"threshold": -0.1}, {"counting_threshold": float("nan")}, {"max_objects": 0}, {"max_objects": 2.5},
+     {"max_objects": True}, {"threshold": "0.3"}, {"max_overlap": True}, {"crop": "0"}, {"crop": 1},
      {"position_threshold": float("inf")}, {"bgcolor": "grey-ish"}, {"bgcolor": None}],
 )  # fmt: skip
 def test_options_without_sense_are_refused(wrong):

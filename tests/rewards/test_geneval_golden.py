@@ -64,9 +64,12 @@ def test_a_case_is_judged_as_officially(case):
 @pytest.mark.parametrize("case", [c for c in CASES["cases"] if "reward_server" in c], ids=lambda case: case["id"])
 def test_a_case_is_worth_what_flow_grpo_s_server_says(case):
     kept = keep(detected(case), case["metadata"], Rule(), CLASSES)
-    score, strict = flow_grpo_score(kept, case["metadata"], Rule())
-    assert score == pytest.approx(case["reward_server"]["score"], abs=1e-6)
-    assert strict == case["reward_server"]["strict_correct"]
+    told = flow_grpo_score(kept, case["metadata"], Rule())
+    assert told.score == pytest.approx(case["reward_server"]["score"], abs=1e-6)
+    assert told.strict == case["reward_server"]["strict_correct"]
+    assert judge(kept, case["metadata"], Rule()).correct == case["reward_server"]["correct"]
+    if "reason" in case["reward_server"]:
+        assert lines(told.reason) == lines(case["reward_server"]["reason"])
 
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["id"])
@@ -87,6 +90,7 @@ def test_strict_and_soft_agree_and_soft_stays_in_bounds(case):
 def test_overlaps_are_the_official_ones():
     for pair in CASES["iou"]:
         assert overlap(pair["a"], pair["b"]) == pytest.approx(pair["iou"], abs=1e-6)
+        assert overlap(pair["a"], pair["b"]) == pytest.approx(pair["iou_float64_inputs"], abs=1e-6)
 
 
 def test_relations_are_the_official_ones():
