@@ -58,9 +58,8 @@ class Score:
 
     def earned(self, k: int) -> float:
         """What emission ``k`` earns; a missing verdict earns nothing."""
-        if self.pay:
-            return self.pay[k] or 0.0
-        return sum(value for value in self._terms(k) if value is not None and not math.isnan(value))
+        given = self.pay[k : k + 1] if self.pay else self._terms(k)
+        return sum(value for value in given if value is not None and not math.isnan(value))
 
     def is_missing(self, k: int) -> bool:
         """Whether a verdict on emission ``k`` is missing: what it earned is then not known, and is not to be learnt."""

@@ -118,7 +118,11 @@ class Critic(Protocol):
     """Something that judges queries, many at a time."""
 
     def judge(self, queries: Sequence[Query]) -> list[Judgement]:
-        """One judgement for each query, in order. A failure is no verdict, never raised."""
+        """One judgement for each query, in order. A failure is no verdict.
+
+        Raises:
+            OSError: Nobody can be asked any more.
+        """
         ...
 
 
@@ -166,7 +170,12 @@ def queries_of(transcript: Transcript) -> dict[int, Query]:
         if isinstance(entry.content, np.ndarray):
             if plans and not entry.outside:
                 queries[k] = Query(
-                    kind="sketch", prompt=transcript.prompt, plan=plans[-1], before=before, canvas=entry.content
+                    kind="sketch",
+                    prompt=transcript.prompt,
+                    plan=plans[-1],
+                    before=before,
+                    canvas=entry.content,
+                    meta=transcript.meta,
                 )
             canvas = entry.content
         elif entry.stage is Stage.PLAN and not entry.outside:

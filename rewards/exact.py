@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..envs.markup import parse_plan
-from ..envs.scenes.changes import Fault, Thing, compare, filled, missing, repairs
+from ..envs.scenes.changes import Fault, Thing, assign, compare, filled, missing, repairs
 from ..envs.scenes.detect import detect
 from ..envs.scenes.graph import Graph
 from ..envs.scenes.language import Report, describe, describe_edits, describe_report, parse_edits
@@ -46,6 +46,8 @@ def _plan(query: Query) -> Judgement:
 
 
 def _sketch(query: Query) -> Judgement:
+    if query.prompt and graph_of_task(query.prompt, query.meta) is None:
+        return Judgement(p_yes=None, explanation=NOT_UNDERSTOOD)
     order = order_of(query.plan, _seen(query.before), _size(query))
     if order is None or query.canvas is None:
         return Judgement(p_yes=0.0, explanation=NOT_UNDERSTOOD)
@@ -63,12 +65,11 @@ def _outcome(query: Query) -> Judgement:
         return Judgement(p_yes=None, explanation=NOT_UNDERSTOOD)
     meta: Mapping[str, object] = query.meta if "include" in query.meta else graph.to_meta()
     judged = verdict(detect(query.canvas), meta)
-    lacking = missing(_seen(query.canvas), graph)
-    return Judgement(
-        p_yes=float(judged.strict),
-        explanation="; ".join(judged.reasons),
-        correction=f"add {describe(lacking)}" if lacking.nodes else "",
-    )
+    seen = _seen(query.canvas)
+    lacking, spare = missing(seen, graph), [Fault("extra", seen[k]) for k in assign(seen, graph)[1]]
+    edits = [describe_edits(repairs(spare))] if spare else []
+    edits += [f"add {describe(lacking)}"] if lacking.nodes else []
+    return Judgement(p_yes=float(judged.strict), explanation="; ".join(judged.reasons), correction="; ".join(edits))
 
 
 def order_of(plan: str, seen: Sequence[Thing], size: int) -> Order | None:

@@ -29,7 +29,8 @@ class JudgedReward:
 
     The outcome is the probability that the picture is what the prompt asked for, 0 where a drawing ended without one.
     What an emission earns is its shortfall, ``process`` times (verdict - 1), as with ``SceneReward``. A verdict that
-    could not be had is ``None`` everywhere, and so is what depends on it: the learner leaves it out.
+    could not be had is ``None`` everywhere, and so is what depends on it: the learner leaves it out. Everything is
+    asked at once, refinements of plans that turn out wrong too.
     """
 
     critic: Critic

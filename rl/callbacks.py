@@ -9,12 +9,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..agents.run_folder import RunFolder
 from ..envs.files import write_whole
 from .heldout import HeldOut
 from .run_report import write_run_report
 
 if TYPE_CHECKING:
     from .trainer import StrokesTrainer
+
+
+class Begin(TrainerCallback):
+    """Makes the folder the run's own once something was learnt; until then a wrong setting can be put right in it."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run, self._is_begun = run, False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """See ``TrainerCallback``; comes before the first checkpoint."""
+        if not self._is_begun:
+            self.run.begin()
+            self._is_begun = True
 
 
 class StopWhenAsked(TrainerCallback):

@@ -16,7 +16,7 @@ from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.judged import JudgedReward
 from ..rewards.scenes import SceneReward
-from .settings import CRITICS, RewardSettings
+from .reward_settings import CRITICS, RewardSettings
 
 if TYPE_CHECKING:
     from ..agents.understanding import Understanding

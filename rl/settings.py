@@ -15,11 +15,11 @@ from ..agents.load import sampling_of
 from ..agents.replay import Prefix
 from ..envs.scenes.graph import TAGS
 from .loss import Form, Regulariser
+from .reward_settings import RewardSettings
 
 Kind = TypeVar("Kind")
 NUMBER = (int, float)
 SCALES = ("group", "batch", "none")
-CRITICS = ("remote", "exact", "policy")
 LOSS_TYPES = ("grpo", "bnpo", "dapo")
 """Of TRL's, those whose normaliser is the tokens at hand; others want a longest completion, which is none here."""
 
@@ -114,27 +114,6 @@ class Lora:
         check_number("lora.alpha", self.alpha, 1)
         if self.experts not in ("both", "und", "gen"):
             raise ValueError(f"Expected lora.experts among both, und, gen, got {self.experts!r}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RewardSettings:
-    """Who judges."""
-
-    name: str
-    critic: str | None
-    outcome: str | None
-    process: float
-    target: str | None
-    max_missing: float
-
-    def __post_init__(self) -> None:
-        if self.name not in ("scene", "judge"):
-            raise ValueError(f"Expected reward.name to be scene or judge, got {self.name!r}.")
-        if self.name == "judge" and self.critic not in CRITICS:
-            raise ValueError(f"Expected reward.critic among {', '.join(CRITICS)}, got {self.critic!r}.")
-        check_number("reward.process", self.process, 0, NUMBER)
-        if type(self.max_missing) not in NUMBER or not 0 <= self.max_missing <= 1:
-            raise ValueError(f"Expected reward.max_missing to be a share in [0, 1], got {self.max_missing!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,7 +29,7 @@ from ..agents.run_folder import RunFolder, stop_requests
 from ..envs.scenes.tasks import sample_task
 from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
-from .callbacks import JsonLog, StopWhenAsked, Terminal, Watch
+from .callbacks import Begin, JsonLog, StopWhenAsked, Terminal, Watch
 from .hacking import HackingMonitor
 from .heldout import HeldOut
 from .judges import SERVERS, imported, make_reward
@@ -80,7 +80,7 @@ def train(settings: Settings, folder: Path) -> bool:
     with stop_requests() as stop:
         trainer = make_trainer(settings, folder, stop)
         if trainer.is_world_process_zero():
-            run.begin()
+            trainer.add_callback(Begin(run))
         try:
             trainer.train(resume_from_checkpoint=latest_checkpoint(folder))
         finally:
@@ -134,7 +134,9 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
 
 def observers(settings: Settings, folder: Path) -> list[Observer]:
     """Who watches what is drawn: the terminal, pages of filmstrips, the hacking monitor."""
-    other = "soft" if settings.reward.outcome in ("strict", "official") else "strict"
+    reward = settings.reward
+    is_strict = reward.target is None and (reward.outcome not in (None, "soft") or reward.critic == "exact")
+    other = "soft" if is_strict else "strict"  # nothing learns from it
     return [
         HackingMonitor(folder / "hacking.jsonl", SceneReward(outcome=other)),
         Filmstrips(folder / "samples", settings.samples_every * settings.steps_per_generation),

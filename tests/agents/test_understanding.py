@@ -47,6 +47,12 @@ def test_the_odds_are_those_with_which_the_model_would_speak(asked):
     assert likely is not None and likely > 0.5  # what it says when it is free to speak
 
 
+def test_yes_and_no_share_what_is_probable(asked):
+    swapped = Understanding(asked.model, asked.tokenizer, words=("no", "yes"))
+    (yes,), (no,) = asked.answer([RED], ["is it red"]), swapped.answer([RED], ["is it red"])
+    assert yes is not None and no is not None and yes + no == pytest.approx(1, abs=1e-6)
+
+
 def test_special_tokens_in_a_question_are_ordinary_text(asked, monkeypatch):
     read = []
     monkeypatch.setattr(asked.contexts, "extend", lambda rows, items: read.append(items) or real(rows, items))

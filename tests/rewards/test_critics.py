@@ -186,6 +186,24 @@ def test_the_exact_critic_agrees_with_the_walk_through_whole_drawings(habits):
     assert compared > 100
 
 
+def test_prompts_of_another_world_have_no_verdict_at_all():
+    canvas = draw(CIRCLE)
+    for query in (
+        Query(kind="plan", prompt="a photo of a dog", plan=HALF),
+        *(Query(kind=kind, prompt="a photo of a dog", plan=HALF, canvas=canvas) for kind in ("sketch", "outcome")),
+    ):
+        (judgement,) = ExactCritic().judge([query])
+        assert judgement.p_yes is None
+    (untold,) = ExactCritic().judge([Query(kind="sketch", prompt="", plan=HALF, canvas=canvas)])
+    assert untold.p_yes == 1  # the plan is what a sketch is held against
+
+
+def test_the_correction_of_an_outcome_says_what_to_take_away_and_what_to_add():
+    assert exactly(kind="outcome", canvas=draw(CIRCLE, SQUARE)).correction == ""
+    wrong = exactly(kind="outcome", canvas=draw(CIRCLE, GREEN))
+    assert wrong.correction == "remove the green square at the center; add a blue square"
+
+
 def test_a_remote_judge_is_asked_the_same_and_its_notes_are_kept():
     judge = Says(said("no", explanation="it is green", correction="paint it blue"), said("yes"))
     transcript = told(BOTH, draw(CIRCLE, GREEN))

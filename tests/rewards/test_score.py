@@ -65,6 +65,7 @@ def test_an_emission_with_a_missing_verdict_earned_something_unknown():
     told = Score(total=1.0, steps=({"x": None}, {"x": 1.0}, {}), pay=(None, 0.25, 0.0))
     assert [half.is_missing(k) for k in range(3)] == [True, True, False]
     assert [told.is_missing(k) for k in range(3)] == [True, False, False] and told.earned(0) == 0
+    assert Score(total=1.0, pay=(math.nan,)).earned(0) == 0
     (score,) = Sum(parts={"a": lambda _: [known], "b": lambda _: [half]})([EMPTY])
     assert score.pay == (None, None, 0.0)
     (score,) = Sum(parts={"a": lambda _: [known], "b": lambda _: [half]}, weights={"b": 0})([EMPTY])

@@ -2,13 +2,15 @@
 
 import json
 import sys
+import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from strokes.rl.judges import make_reward, search_judge
-from strokes.rl.train import train
+from strokes.rl.train import observers, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # for the server that tells the truth
 
@@ -49,13 +51,39 @@ def test_verdicts_that_fail_are_masked_and_counted(small, tmp_path):
     assert 0 < log[0]["credit/masked"] <= 0.5 and log[1]["credit/masked"] == 0
 
 
-def test_a_run_goes_on_with_the_judge_at_another_address(small, tmp_path):
-    with Truthful() as server:
-        assert train(small("reward=judge", *remote(server), "steps=2", out=tmp_path), tmp_path)
-    with Truthful() as server:
-        assert train(small("reward=judge", *remote(server), "steps=2", out=tmp_path), tmp_path)  # is finished
+def test_a_run_goes_on_with_the_judge_at_another_address(small, tmp_path, monkeypatch):
+    asked = threading.Event()
+    asked.set()
+    with Truthful() as server, monkeypatch.context() as patch:
+        patch.setattr("strokes.rl.train.stop_requests", lambda: nullcontext(asked))  # after the first step
+        assert not train(small("reward=judge", *remote(server), out=tmp_path), tmp_path)
         with pytest.raises(ValueError, match=r"judge\.temperature"):
             train(small("reward=judge", *remote(server), "judge.temperature=1", out=tmp_path), tmp_path)
+    with Truthful() as server:
+        assert train(small("reward=judge", *remote(server), out=tmp_path), tmp_path)
+        assert server.counts["answered"] > 0
+
+
+def test_a_wrong_name_of_the_model_can_be_put_right_in_the_same_folder(small, tmp_path):
+    with Truthful() as server:
+        with pytest.raises(OSError, match="nobody"):
+            train(small("reward=judge", *remote(server), "judge.model=nobody", out=tmp_path), tmp_path)
+        assert train(small("reward=judge", *remote(server), "steps=1", out=tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "held_out"),
+    [
+        ([], "soft"),
+        (["reward.outcome=soft"], "strict"),
+        (["reward.target=here:judge"], "strict"),
+        (["reward=judge"], "strict"),
+        (["reward=judge", "reward.critic=exact"], "soft"),
+    ],
+)
+def test_what_is_held_out_is_not_what_is_trained_for(small, tmp_path, options, held_out):
+    monitor, *_ = observers(small(*options, "judge.base_url=http://127.0.0.1:9/v1", out=tmp_path), tmp_path)
+    assert monitor.held_out.outcome == held_out
 
 
 def test_the_own_understanding_judges_with_probabilities(small, tmp_path):
@@ -68,6 +96,8 @@ def test_the_own_understanding_judges_with_probabilities(small, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
+        (["reward=scene", "reward.critic=remote"], "reward.critic with reward=judge alone, got 'remote'"),
+        (["reward.outcome=soft"], "reward.outcome and reward.target with reward=scene alone"),
         (["reward.critic=me"], "reward.critic among remote, exact, policy, got 'me'"),
         (["reward.max_missing=2"], r"reward.max_missing to be a share in \[0, 1\], got 2"),
         (["reward.process=-1"], "reward.process to be a number of at least 0"),

@@ -1,0 +1,32 @@
+"""The settings of a reward: ``configs/reward/*.yaml`` as a dataclass."""
+
+from dataclasses import dataclass
+
+from ..agents.command import check_number
+
+CRITICS = ("remote", "exact", "policy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardSettings:
+    """Who judges."""
+
+    name: str
+    critic: str | None
+    outcome: str | None
+    process: float
+    target: str | None
+    max_missing: float
+
+    def __post_init__(self) -> None:
+        if self.name not in ("scene", "judge"):
+            raise ValueError(f"Expected reward.name to be scene or judge, got {self.name!r}.")
+        if self.name == "judge" and self.critic not in CRITICS:
+            raise ValueError(f"Expected reward.critic among {', '.join(CRITICS)}, got {self.critic!r}.")
+        if self.name == "scene" and self.critic is not None:
+            raise ValueError(f"Expected reward.critic with reward=judge alone, got {self.critic!r}; add reward=judge.")
+        if self.name == "judge" and (self.outcome is not None or self.target is not None):
+            raise ValueError("Expected reward.outcome and reward.target with reward=scene alone: critics judge here.")
+        check_number("reward.process", self.process, 0, (int, float))
+        if type(self.max_missing) not in (int, float) or not 0 <= self.max_missing <= 1:
+            raise ValueError(f"Expected reward.max_missing to be a share in [0, 1], got {self.max_missing!r}.")
