@@ -10,6 +10,8 @@ is recorded as an illegal emission that says why. After that the planner stops a
 and the inspector leaves the image as it is.
 """
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -64,12 +66,23 @@ def read_steps(text: str, least: int, most: int) -> tuple[Plan, ...]:
     Raises:
         ValueError: There is no list of steps, or one of fewer than ``least`` or more than ``most``.
     """
-    lists = [found for found in documents(text) if isinstance(found, list) and all(map(_is_step, found))]
-    steps = max(lists, key=len, default=None)
+    lists = [found for found in documents(text) if isinstance(found, list) and found and all(map(_is_step, found))]
+    # Of no steps the whole reply has to speak: an empty list within one can be anything.
+    steps = max(lists, key=len, default=[] if _is_empty(text) else None)
     if steps is None or not least <= len(steps) <= most:
         got = repr(text[:200]) if steps is None else f"{len(steps)} of them"
         raise ValueError(f'Expected a JSON list of {least} to {most} steps {{"ins": …, "des": …}}, got {got}.')
     return tuple(Plan(words(step["ins"], "ins"), words(step["des"], "des")) for step in steps)
+
+
+def _is_empty(text: str) -> bool:
+    """Whether a reply, or what it has fenced off, is an empty list, bare or under "steps"."""
+    fenced = re.findall(r"```(?:json)?(.*?)```", text, re.DOTALL)
+    try:
+        found = json.loads(fenced[0] if len(fenced) == 1 else text)
+    except (ValueError, RecursionError):
+        return False
+    return (found.get("steps") if isinstance(found, dict) else found) == []
 
 
 def _is_step(value: Any) -> bool:

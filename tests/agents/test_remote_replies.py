@@ -47,6 +47,29 @@ def test_what_is_no_plan_is_refused(reply):
         read_steps(reply, 1, 8)
 
 
+@pytest.mark.parametrize("reply", ["[]", " [ ]\n", "```json\n[]\n```", "Done:\n```\n[]```", '{"steps": []}'])
+def test_nothing_left_to_do_is_a_plan_where_it_may_be_one(reply):
+    assert read_steps(reply, 0, 8) == ()
+    with pytest.raises(ValueError, match="Expected"):
+        read_steps(reply, 1, 8)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        '[{"ins": "add a circle", "options": []}]',
+        '[{"ins": "add a circle", "des": []}]',
+        '{"steps": [1], "notes": []}',
+        '{"notes": []}',
+        "I cannot do that []. Sorry.",
+        "[[]]",
+    ],
+)
+def test_an_empty_list_within_a_reply_does_not_say_that_nothing_is_left(reply):
+    with pytest.raises(ValueError, match="Expected"):
+        read_steps(reply, 0, 8)
+
+
 @pytest.mark.parametrize(
     "reply",
     [

@@ -26,7 +26,7 @@ def decompose(fields: Mapping[str, Any], images: Sequence[np.ndarray]) -> str:
         transcript.give(images[-1])
         canvas = session.canvas(images[-1])
         if session.graph is None or not compare(things(canvas), session.aimed(canvas)):
-            return "Nothing is left to do: []"
+            return "Nothing is left to do.\n```json\n[]\n```"
     while transcript.ended is None:
         error = transcript.record(painter.act([session], [transcript.mask()])[0].emission)
         assert not error, error
