@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..envs.files import write_whole
 from .geneval import Detector, Rule
@@ -22,6 +22,8 @@ from .geneval_prompts import parse_entry
 from .geneval_results import ImageResult, append_results, judge_images, resume_results
 
 METADATA = "metadata.jsonl"
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises where a file is no image, a broken one, or one that is too large to be meant."""
 _SAMPLE = re.compile(r"\d+\.png")  # matched at the beginning alone, as the benchmark does
 
 
@@ -43,7 +45,7 @@ class Sample:
         try:
             with Image.open(self.path) as image:
                 return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        except _UNREADABLE as error:
             raise ValueError(f"Expected an image in {str(self.path)!r}, got {error}; draw it again.") from error
 
 
@@ -72,7 +74,7 @@ class GenevalFolder:
         for index, entry in entries.items() if isinstance(entries, Mapping) else enumerate(entries):
             path = self._prompt(index) / METADATA
             text = json.dumps(entry) + "\n"
-            if path.exists() and path.read_text(encoding="utf-8") != text:
+            if path.exists() and path.read_bytes() != text.encode():
                 raise ValueError(f"Expected {str(path)!r} to hold prompt {entry['prompt']!r}; take another folder.")
             if not path.exists():
                 write_whole(path, text)
@@ -164,6 +166,6 @@ def _sorted(folder: Path) -> list[Path]:
 
 def _metadata(path: Path) -> Mapping[str, Any]:
     try:
-        return parse_entry(path.read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError as error:
-        raise ValueError(f"Expected the prompt's metadata in {str(path)!r}, got no such file.") from error
+        return parse_entry(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ValueError(f"Expected the prompt's metadata in {str(path)!r}, got {error.strerror}.") from error

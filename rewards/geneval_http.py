@@ -14,6 +14,7 @@
 import base64
 import http.client
 import json
+import math
 import time
 import urllib.error
 import urllib.request
@@ -22,11 +23,14 @@ from dataclasses import asdict
 from functools import cached_property
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from .geneval import Found, Objects, Rule
+from .geneval import Found, Objects, Rule, colors_needed
+
+_NO_OBJECTS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
 
 
 class HttpDetector:
@@ -52,8 +56,8 @@ class HttpDetector:
         retries: int = 5,
         pause: float = 1.0,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError(f"Expected url to begin with http:// or https://, got {url!r}.")
+        if not _is_url(url):
+            raise ValueError(f"Expected url as http://host:port or https://host:port, got {url!r}.")
         for name, value, least in (("batch", batch, 1), ("retries", retries, 0)):
             if value < least:
                 raise ValueError(f"Expected {name} to be at least {least}, got {value!r}.")
@@ -63,8 +67,10 @@ class HttpDetector:
     @cached_property
     def _server(self) -> Mapping[str, Any]:
         told = self._call("/", None)
-        if not isinstance(told.get("classes"), list) or not isinstance(told.get("rule"), dict):
-            raise OSError(f"Expected a detector at {self.url}, got {told!r:.200}.")
+        classes = told.get("classes")
+        is_list = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not is_list or not isinstance(told.get("rule"), dict):
+            raise OSError(f"Expected a detector with its classes and rule at {self.url}, got {told!r:.200}.")
         return told
 
     @property
@@ -75,7 +81,16 @@ class HttpDetector:
     @property
     def rule(self) -> Rule:
         """What counts as seen."""
-        return self._rule or Rule(**self._server["rule"])
+        return self._rule or self._default
+
+    @cached_property
+    def _default(self) -> Rule:
+        """The server's rule."""
+        told = self._server["rule"]
+        try:
+            return Rule(**told)
+        except (TypeError, ValueError) as error:
+            raise OSError(f"Expected a detector's rule from {self.url}, got {told!r:.200} ({error}).") from error
 
     def look(
         self, images: Sequence[np.ndarray], metadata: Sequence[Mapping[str, Any]], rule: Rule | None = None
@@ -89,17 +104,25 @@ class HttpDetector:
         options = asdict(rule or self.rule)
         seen: list[Objects] = []
         for k in range(0, len(images), self._batch):
-            pngs = [_png(image) for image in images[k : k + self._batch]]
-            body = {"images": pngs, "metadata": list(metadata[k : k + self._batch]), "rule": options}
+            pngs, asked = [_png(image) for image in images[k : k + self._batch]], list(metadata[k : k + self._batch])
+            body = {"images": pngs, "metadata": asked, "rule": options}
             answer = self._call("/look", body)
             try:
                 objects = [objects_from(each) for each in answer["objects"]]
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except _NO_OBJECTS as error:
                 raise OSError(f"Expected objects of images from {self.url}, got {answer!r:.200}.") from error
             if len(objects) != len(pngs):
                 raise OSError(f"Expected objects of {len(pngs)} images from {self.url}, got {len(objects)}.")
+            for found, meta in zip(objects, asked, strict=True):
+                self._check_colors(found, meta)
             seen += objects
         return seen
+
+    def _check_colors(self, objects: Objects, metadata: Mapping[str, Any]) -> None:
+        """Raise where a colour that decides is missing."""
+        for name, number in colors_needed(objects, metadata).items():
+            if any(item.color is None for item in objects[name][:number]):
+                raise OSError(f"Expected colors of the first {number} {name!r} from {self.url}, got null.")
 
     def _call(self, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
         """One request, tried again where that can help."""
@@ -135,14 +158,30 @@ def objects_from(record: Mapping[str, Any]) -> dict[str, list[Found]]:
     """The inverse of ``objects_to``.
 
     Raises:
-        KeyError, TypeError, ValueError, AttributeError: It is no such record.
+        KeyError, TypeError, ValueError, AttributeError, OverflowError: It is no such record.
     """
     return {name: [_found(item) for item in found] for name, found in record.items()}
 
 
 def _found(item: Mapping[str, Any]) -> Found:
-    left, top, right, bottom = map(float, item["box"])
-    return Found(box=(left, top, right, bottom), score=float(item["score"]), color=item["color"])
+    left, top, right, bottom = map(_number, item["box"])
+    if not isinstance(item["color"], str | None):
+        raise TypeError("a color is a name or null")
+    return Found(box=(left, top, right, bottom), score=_number(item["score"]), color=item["color"])
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, (bool, str)) or not math.isfinite(value):
+        raise TypeError("boxes and scores are finite numbers")
+    return float(value)
+
+
+def _is_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that cannot be one
+        return False
 
 
 def _png(image: np.ndarray) -> str:
@@ -163,7 +202,10 @@ def _json(text: bytes, url: str) -> dict[str, Any]:
 
 def _message(error: urllib.error.HTTPError) -> str:
     """What the server says went wrong."""
-    text = error.read(2000)
+    try:
+        text = error.read(2000)
+    except (OSError, http.client.HTTPException):
+        return str(error.reason)
     try:
         return str(json.loads(text)["error"])
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -54,20 +54,23 @@ def read_metadata(path: str | Path) -> list[dict[str, Any]]:
     """The entries of a metadata file, such as BAGEL's with long prompts.
 
     Raises:
-        ValueError: A line that is no such entry, named by file and number.
+        ValueError: There is no such file, or a line that is no such entry, named by file and number.
     """
-    lines = Path(path).read_bytes().decode("utf-8", "replace").split("\n")
+    try:
+        lines = Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise ValueError(f"Expected a file of metadata, got {str(path)!r} ({error.strerror}).") from error
     entries = [parse_entry(line, f"{path}:{k}") for k, line in enumerate(lines, 1) if line.strip()]
     if not entries:
         raise ValueError(f"Expected at least one line of metadata in {str(path)!r}, got none.")
     return entries
 
 
-def parse_entry(text: str, where: str) -> dict[str, Any]:
+def parse_entry(text: str | bytes, where: str) -> dict[str, Any]:
     """One entry of metadata from its JSON.
 
     Args:
-        text: A JSON object.
+        text: A JSON object; bytes as UTF-8.
         where: What errors name, such as "prompts.jsonl:7".
 
     Raises:
@@ -114,7 +117,7 @@ def _clause_faults(clause: Any, k: int) -> Iterator[str]:
     if "position" in clause:
         place = clause["position"]
         is_pair = isinstance(place, list) and len(place) == 2 and place[0] in RELATIONS
-        if not is_pair or place[1] not in range(k):
+        if not is_pair or not isinstance(place[1], int) or isinstance(place[1], bool) or not 0 <= place[1] < k:
             yield f"a position [{' | '.join(RELATIONS)}, number of an earlier clause], got {place!r}"
 
 

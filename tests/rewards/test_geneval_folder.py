@@ -1,6 +1,8 @@
 """GenEval's folders and results files: written, read, resumed."""
 
 import json
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -115,6 +117,23 @@ def test_what_cannot_be_read_is_named(folder, tmp_path):
         list(folder.samples())
     with pytest.raises(ValueError, match="folders such as"):
         list(GenevalFolder(tmp_path / "nowhere").samples())
+
+
+def test_an_image_as_large_as_a_house_is_named(folder):
+    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    (folder.path / "00000/samples/0000.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    with pytest.raises(ValueError, match=r"00000/samples/0000\.png"):
+        next(folder.samples()).image()
+
+
+def test_metadata_that_is_not_in_utf_8_is_named(folder):
+    path = folder.path / "00000/metadata.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"a red star", b"a r\xe9d star"))
+    with pytest.raises(ValueError, match=r"00000/metadata\.jsonl"):
+        next(folder.samples())
+    with pytest.raises(ValueError, match=r"00000/metadata\.jsonl' to hold"):
+        folder.prepare(ENTRIES)
 
 
 def test_a_folder_is_judged_in_batches_and_reported(folder, tmp_path):

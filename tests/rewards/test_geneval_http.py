@@ -55,6 +55,13 @@ def answering(*answers):
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.answer()
+
+        def do_GET(self):
+            asked.append(None)
+            self.answer()
+
+        def answer(self):
             answer = left.pop(0) if len(left) > 1 else left[0]
             if answer is None:
                 self.connection.close()
@@ -151,13 +158,39 @@ def test_a_server_that_hangs_is_given_up(url):
     "body",
     ["<html>It works!</html>", "[]", "{}", '{"objects": 3}', '{"objects": []}',
      '{"objects": [{"cup": [{"box": [1]}]}]}',
-     '{"objects": [{"cup": [{"box": [0, 0, 1, 1], "score": "x", "color": null}]}]}'],
+     '{"objects": [{"cup": [{"box": [0, 0, 1, 1], "score": "x", "color": null}]}]}',
+     '{"objects": [{"cup": [{"box": [0, 0, 1, NaN], "score": 0.9, "color": null}]}]}',
+     '{"objects": [{"cup": [{"box": [0, 0, 1, 1], "score": 1' + "0" * 400 + ', "color": null}]}]}',
+     '{"objects": [{"cup": [{"box": ["0", 0, 1, 1], "score": 0.9, "color": null}]}]}',
+     '{"objects": [{"cup": [{"box": [0, 0, 1, 1], "score": 0.9, "color": ["red"]}]}]}',
+     '{"objects": [{"cup": [{"box": [0, 0, 1, 1], "score": true, "color": null}]}]}',
+     '{"objects": [{"cup": {"box": [0, 0, 1, 1], "score": 0.9, "color": null}}]}',
+     '{"objects": [{"star": [{"box": [0, 0, 1, 1], "score": 0.9, "color": null}]}]}'],
 )  # fmt: skip
 def test_another_server_is_recognised_at_once(body):
     with answering((200, body)) as (url, asked):
-        with pytest.raises(OSError, match="Expected"):
+        with pytest.raises(OSError, match=f"Expected .* {url}"):
             client(url).look([star("red")], [META])
         assert len(asked) == 1
+
+
+def test_a_colour_that_nobody_needs_may_be_missing():
+    seen = '{"star": [{"box": [0, 0, 9, 9], "score": 0.9, "color": null}]}'
+    meta = {"tag": "single_object", "include": [{"class": "star", "count": 1}], "prompt": "a star"}
+    with answering((200, f'{{"objects": [{seen}]}}')) as (url, _):
+        assert client(url).look([star("red")], [meta])[0]["star"][0].color is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{}, {"classes": "star", "rule": {}}, {"classes": ["star", 3], "rule": {}}, {"classes": ["star"]},
+     {"classes": ["star"], "rule": []}, {"classes": ["star"], "rule": {"treshold": 0.3}},
+     {"classes": ["star"], "rule": {"threshold": "0.3"}}, {"classes": ["star"], "rule": {"threshold": None}}],
+)  # fmt: skip
+def test_a_server_that_describes_itself_wrongly_is_named(told):
+    with answering((200, json.dumps(told))) as (url, _):
+        with pytest.raises(OSError, match=f"Expected a detector.* {url}"):
+            client(url, rule=None).look([star("red")], [META])
 
 
 def test_what_the_server_refuses_is_not_asked_again(url):
@@ -188,6 +221,10 @@ def post(url, body, path="/look"):
         ({"images": [base64.b64encode(b"GIF89a").decode()], "metadata": [META]}, "image 0 as a PNG"),
         ({"images": [], "metadata": [], "rule": {"treshold": 0.3}}, "a rule of threshold"),
         ({"images": [], "metadata": [], "rule": {"max_objects": 0}}, "max_objects"),
+        ({"images": [], "metadata": [], "rule": {"max_objects": True}}, "max_objects"),
+        ({"images": [], "metadata": [], "rule": {"crop": "0"}}, "crop"),
+        ({"images": [], "metadata": [], "rule": {"threshold": None}}, "threshold"),
+        ({"images": [], "metadata": [], "rule": 3}, "a rule of threshold"),
     ],
 )
 def test_wrong_requests_are_answered_with_what_is_wrong(url, body, complaint):
@@ -219,7 +256,12 @@ def test_a_detector_that_fails_does_not_take_the_server_with_it(capfd):
         assert list(client(url).look([star("red")], [META])[0]) == ["star"]
 
 
-@pytest.mark.parametrize("wrong", [{"url": "localhost:80"}, {"batch": 0}, {"retries": -1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"url": "localhost:80"}, {"url": "http://"}, {"url": "http://:80"}, {"url": "http://localhost:99999"},
+     {"url": "http://localhost:x"}, {"url": "http://localhost:0"}, {"url": "http://[::1"}, {"batch": 0},
+     {"retries": -1}],
+)  # fmt: skip
 def test_options_without_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=f"Expected {next(iter(wrong))}"):
         HttpDetector(**{"url": "http://localhost", **wrong})

@@ -59,6 +59,13 @@ def entry(**changes):
         (entry(include=[{"class": "cup", "count": 1, "color": "gray"}]), "color among"),
         (entry(include=[{"class": "cup", "count": 1, "position": ["above", 0]}]), "earlier clause"),
         (entry(include=[{"class": "cup", "count": 1, "position": "above"}]), "earlier clause"),
+        *(
+            (
+                entry(include=[{"class": "cup", "count": 1}, {"class": "dog", "count": 1, "position": ["above", k]}]),
+                "earlier",
+            )
+            for k in (0.0, False, 1, -1, "0", None)
+        ),
         (entry(exclude=[{"class": "cup", "count": 0}]), "count of at least 1"),
         ("[1]", "an object with tag"),
         ('{"tag": "colors"', "one JSON object"),
@@ -71,6 +78,20 @@ def test_a_wrong_line_is_named_by_file_and_number(tmp_path, line, complaint):
     with pytest.raises(ValueError, match=f"{complaint}.*") as caught:
         read_metadata(path)
     assert f"{path}:3" in str(caught.value)
+
+
+def test_a_line_that_is_not_in_utf_8_is_named(tmp_path):
+    (tmp_path / "own.jsonl").write_bytes(
+        entry().encode() + b"\n" + entry(prompt="caf#").replace("#", "\xe9").encode("latin1")
+    )
+    with pytest.raises(ValueError, match=r"own\.jsonl:2"):
+        read_metadata(tmp_path / "own.jsonl")
+
+
+@pytest.mark.parametrize("name", ["absent.jsonl", ""])
+def test_what_is_no_file_is_named(tmp_path, name):
+    with pytest.raises(ValueError, match=f"Expected a file of metadata, got .*{tmp_path.name}"):
+        read_metadata(tmp_path / name)
 
 
 def test_a_file_without_prompts_is_refused(tmp_path):
