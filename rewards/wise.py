@@ -219,7 +219,7 @@ def _json(path: Path) -> Any:
         raise ValueError(f"Expected a JSON file, got {str(path)!r}, which is not there.")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"Expected JSON in {path}, got {error}.") from error
 
 

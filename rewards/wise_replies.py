@@ -63,7 +63,8 @@ def read_verified_strict(text: str) -> Mapping[str, float] | None:
 
 def _bare(text: str, digits: str) -> list[str]:
     """Lines that are a digit and nothing else."""
-    return [line.strip() for line in text.splitlines() if len(line.strip()) == 1 and line.strip() in digits]
+    lines = [line.strip() for line in text.split("\n")]
+    return [line for line in lines if len(line) == 1 and line in digits]
 
 
 def _strict(text: str, names: Sequence[str], digits: str) -> dict[str, float] | None:

@@ -81,6 +81,8 @@ def score_images(
         question: What the judge is told and how it is read; by default ``protocol.question()``.
         attempts: Times that an image is asked about at most; 1 for a judge that repeats by itself what fails.
     """
+    if attempts < 1:
+        raise ValueError(f"Expected attempts to be at least 1, got {attempts!r}.")
     asked = question or protocol.question()
     requests = [
         Request(question=asked, fields={"prompt": item.prompt, "explanation": item.explanation}, images=(image,))
@@ -163,7 +165,8 @@ def read_image(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             return np.array(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:  # Pillow's word for a broken PNG is SyntaxError
+    # Pillow's words for a broken PNG are SyntaxError and ValueError.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"Expected an image in {path}, got {error}; draw it again.") from error
 
 
@@ -181,17 +184,26 @@ class ScoresFile:
     def read(self, items: Sequence[WiseItem]) -> list[WiseScore]:
         """The scores of some items, whatever else is there; of two lines for one item the first counts.
 
-        A torn last line is cut off the file.
+        A torn last line is cut off the file, a whole one is ended.
 
         Raises:
-            ValueError: Another line is no score of this protocol.
+            ValueError: Another line is no score of this protocol; nothing is changed then.
         """
         known = {item.prompt_id: item for item in items}
         scores: dict[int, WiseScore] = {}
-        for number, line in enumerate(self._whole_lines(), 1):
+        *lines, tail = self.path.read_bytes().split(b"\n") if self.path.is_file() else [b""]
+        is_torn = tail.startswith(b"{") and not _is_json(tail)
+        for number, line in enumerate(lines if is_torn else [*lines, tail], 1):
+            if not line.strip():
+                continue
             prompt_id, marks = self._parse(line, f"{self.path}:{number}")
             if prompt_id in known:
                 scores.setdefault(prompt_id, score_of(self.protocol, known[prompt_id], marks))
+        if is_torn:
+            os.truncate(self.path, self.path.stat().st_size - len(tail))
+        elif tail:
+            with self.path.open("ab") as file:
+                file.write(b"\n")
         return list(scores.values())
 
     def add(self, scores: Sequence[WiseScore]) -> None:
@@ -203,24 +215,31 @@ class ScoresFile:
             file.flush()
             os.fsync(file.fileno())
 
-    def _whole_lines(self) -> list[str]:
-        """The lines that end; what comes after the last end is cut off the file."""
-        if not self.path.is_file():
-            return []
-        content = self.path.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
-            os.truncate(self.path, len(whole))
-        return [line for line in whole.decode(errors="replace").split("\n") if line.strip()]
-
-    def _parse(self, line: str, where: str) -> tuple[int, dict[str, float]]:
+    def _parse(self, line: bytes, where: str) -> tuple[int, dict[str, float]]:
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"Expected JSON at {where}, got {error}; remove the line.") from error
         read = record if isinstance(record, dict) else {}
         prompt_id, marks = read.get("prompt_id"), [read.get(name) for name in self.protocol.weights]
-        if not isinstance(prompt_id, int) or not all(isinstance(mark, (int, float)) for mark in marks):
+        numbers = all(isinstance(mark, (int, float)) and not isinstance(mark, bool) for mark in marks)
+        if not numbers or not isinstance(prompt_id, int) or isinstance(prompt_id, bool):
             names = ", ".join(self.protocol.weights)
-            raise ValueError(f"Expected prompt_id, {names} ({self.protocol.name}) at {where}, got {line[:80]!r}.")
+            raise ValueError(f"Expected prompt_id, {names} ({self.protocol.name}) at {where}, got {record!r:.80}.")
+        if not all(self._is_mark(mark) for mark in marks):
+            raise ValueError(
+                f"Expected marks from 0 to {self.protocol.top} ({self.protocol.name}) at {where}, got {record!r:.80}; "
+                f"remove the line, and the image is judged anew."
+            )
         return prompt_id, {name: float(read[name]) for name in self.protocol.weights}
+
+    def _is_mark(self, mark: Any) -> bool:
+        return mark in (0, self.protocol.top) if self.protocol.is_binary else 0 <= mark <= self.protocol.top
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -5,6 +5,7 @@ usable line counts, an id that occurs twice counts twice, and an id whose score 
 ``summarise_wise`` makes the table of an evaluation: there nothing is skipped in silence.
 """
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,14 +37,20 @@ class Tally:
 
 
 def tally(text: str, protocol: WiseProtocol) -> Tally | None:
-    """Count a scores file; ``None``: it cannot be used, because a line is JSON but not an object."""
+    """Count a scores file; ``None``: it cannot be used.
+
+    That is where a line is JSON but not an object, is nested too deep, or holds a number that is too long. Lines end
+    where Python's text files end them.
+    """
     values, present, skipped = list[tuple[str, float]](), set[int](), list[int]()
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), 1):
+    for number, line in enumerate(io.StringIO(text, newline=None), 1):
         try:
             record = json.loads(line)
-        except ValueError:
+        except json.JSONDecodeError:
             skipped.append(number)
             continue
+        except (ValueError, RecursionError):
+            return None
         if not isinstance(record, dict):
             return None
         prompt_id, marks = record.get("prompt_id"), [record.get(name) for name in protocol.weights]
@@ -51,12 +58,18 @@ def tally(text: str, protocol: WiseProtocol) -> Tally | None:
         if isinstance(prompt_id, int):
             present.add(prompt_id)
             category = protocol.category(prompt_id)
-        if category is None or not all(isinstance(mark, (int, float)) for mark in marks):
+        usable = isinstance(prompt_id, int) and all(isinstance(mark, (int, float)) for mark in marks)
+        if not usable or (protocol.is_binary and any(mark not in (0, protocol.top) for mark in marks)):
             skipped.append(number)
-        elif protocol.is_binary and any(mark not in (0, protocol.top) for mark in marks):
+            continue
+        try:
+            wiscore = protocol.wiscore(record)
+        except OverflowError:
+            return None
+        if category is None:
             skipped.append(number)
         else:
-            values.append((category, protocol.wiscore(record)))
+            values.append((category, wiscore))
     return Tally(values=tuple(values), present=frozenset(present), skipped=tuple(skipped))
 
 

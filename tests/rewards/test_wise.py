@@ -98,7 +98,8 @@ def test_an_item_that_is_none_is_named_by_file_and_index(tmp_path, changes, name
 def test_files_that_are_not_wises_are_named(tmp_path):
     (tmp_path / "object.json").write_text("{}")
     (tmp_path / "torn.json").write_text("[{")
-    for name in ("object.json", "torn.json", "absent.json"):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("object.json", "torn.json", "absent.json", "deep.json"):
         with pytest.raises(ValueError, match=name):
             read_wise(tmp_path / name)
     (tmp_path / "empty").mkdir()
@@ -175,7 +176,7 @@ def test_a_run_that_was_cut_off_goes_on_and_comes_to_the_same(tmp_path):
         again = score_folder(judge, WISE_V1, SIX, folder, path)
         assert [(s.prompt_id, s.marks) for s in again] == [(s.prompt_id, s.marks) for s in whole]
         assert path.read_bytes() == content
-        assert len(judge.asked) == 6 - content[:cut].count(b"\n")
+        assert len(judge.asked) == 6 - content[:cut].count(b"}")
     judge = Judge()
     score_folder(judge, WISE_V1, SIX, folder, path)
     assert not judge.asked
@@ -210,19 +211,9 @@ def test_a_broken_image_is_named(tmp_path):
         score_folder(Judge(), WISE_V1, SIX[:1], tmp_path, tmp_path / "scores.jsonl")
 
 
-def test_lines_that_are_no_scores_are_named_by_number(tmp_path):
-    path = tmp_path / "scores.jsonl"
-    for line in ("[]", "{", json.dumps({"prompt_id": 1, "score": 1})):
-        path.write_text(json.dumps({"prompt_id": 401, **marks(1)}) + f"\n{line}\n")
-        with pytest.raises(ValueError, match=r"scores\.jsonl:2"):
-            score_folder(Judge(), WISE_V1, SIX, tmp_path, path)
-
-
-def test_of_two_lines_for_one_prompt_the_first_counts(tmp_path):
-    path = tmp_path / "scores.jsonl"
-    path.write_text("".join(json.dumps({"prompt_id": 1, **marks(c)}) + "\n" for c in (2, 0)))
-    (score,) = score_folder(Judge(), WISE_V1, SIX[:1], tmp_path, path)
-    assert score.marks == marks(2)
+def test_images_are_asked_about_at_least_once():
+    with pytest.raises(ValueError, match="attempts to be at least 1, got 0"):
+        score_images(Judge(), WISE_V1, SIX[:1], [np.zeros((16, 16, 3), np.uint8)], attempts=0)
 
 
 def test_scores_files_are_counted_by_the_official_rules_too(tmp_path):

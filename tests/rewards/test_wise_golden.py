@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from strokes.rewards.judge_settings import JudgeSettings
 from strokes.rewards.question import Request, Verdict
 from strokes.rewards.wise import WISE_V1, WISE_VERIFIED, WiseItem, WiseProtocol
 from strokes.rewards.wise_replies import parse_v1, parse_verified, read_v1, read_verified, without_thoughts
@@ -86,8 +87,20 @@ def test_images_are_asked_about_as_often_as_officially(protocol: WiseProtocol):
         assert bool(score.error) == (case["status"] != "ok"), case
 
 
-def test_the_binary_protocol_allows_replies_as_long_as_officially():
-    assert WISE_VERIFIED.question().max_tokens == REPLIES["verified_request"]["max_tokens"]
+def test_the_binary_protocol_s_request_is_the_official_one():
+    """Of a judge behind ``vllm serve``: the protocol's length of replies, and the rest as the configuration has it."""
+    yaml = pytest.importorskip("yaml")
+    folder = Path(__file__).parents[2] / "configs" / "judge"
+    values = {
+        k: v for name in ("openai", "vllm") for k, v in yaml.safe_load((folder / f"{name}.yaml").read_text()).items()
+    }
+    settings = JudgeSettings.read({name: value for name, value in values.items() if name != "defaults"})
+    sent = {
+        settings.max_tokens_name: WISE_VERIFIED.question().max_tokens,
+        "temperature": settings.temperature,
+        **settings.extra_body,
+    }
+    assert sent == {name: value for name, value in REPLIES["verified_request"].items() if name != "model"}
 
 
 def _same(mine: float | None, theirs: float | str | None) -> bool:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from strokes.rewards.wise_replies import CRITERIA, read_v1_strict, read_verified_strict
+from strokes.rewards.wise_replies import CRITERIA, parse_v1, parse_verified, read_v1_strict, read_verified_strict
 
 GOOD = "Consistency: 2\nRealism: 1\nAesthetic Quality: 0"
 MARKS = dict(zip(CRITERIA, (2, 1, 0), strict=True))
@@ -45,3 +45,12 @@ def test_three_marks_read_strictly(text, expected):
 )
 def test_a_score_read_strictly(text, expected):
     assert read_verified_strict(text) == expected
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
+def test_bare_marks_stand_on_lines_that_end_with_a_newline(end):
+    """What an ``^…$`` of a multi-line pattern takes for a line, not what ``str.splitlines`` does."""
+    assert parse_v1(end.join("210")) == {}
+    assert parse_v1(f"{end}\n".join("210")) == {name: float(mark) for name, mark in zip(CRITERIA, "210", strict=True)}
+    assert parse_verified(f"1{end}2") == {}
+    assert parse_verified(f"1{end}\n2") == {"score": 1}
