@@ -120,9 +120,9 @@ def test_what_cannot_be_read_is_named(folder, tmp_path):
 
 
 def test_an_image_as_large_as_a_house_is_named(folder):
-    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    (folder.path / "00000/samples/0000.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b"\0"))
+    framed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    (folder.path / "00000/samples/0000.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
     with pytest.raises(ValueError, match=r"00000/samples/0000\.png"):
         next(folder.samples()).image()
 

@@ -76,8 +76,8 @@ def test_of_two_lines_for_one_prompt_the_first_counts(tmp_path):
 
 
 def test_an_image_as_large_as_a_house_is_named(tmp_path):
-    header = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
-    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk)
+    chunks = (b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(b"\0"))
+    framed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
+    (tmp_path / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(framed))
     with pytest.raises(ValueError, match=r"1\.png"):
         read_image(tmp_path / "1.png")
