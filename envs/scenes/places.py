@@ -61,8 +61,8 @@ def relative_position(
     rev_x = abs(x) - dead_zone * (abs(right_a - left_a) + abs(right_b - left_b))
     rev_y = abs(y) - dead_zone * (abs(bottom_a - top_a) + abs(bottom_b - top_b))
     # More than all roundings of single precision come to: what is farther from the edges is decided without them.
-    largest = sum(map(abs, (left_a, top_a, right_a, bottom_a, left_b, top_b, right_b, bottom_b)))
-    error = 2e-6 * (1 + dead_zone) * largest
+    total = sum(map(abs, (left_a, top_a, right_a, bottom_a, left_b, top_b, right_b, bottom_b)))
+    error = 2e-6 * (1 + dead_zone) * total
     if bound > 0 and error < 1e9:  # neither NaN nor too large for a square in single precision
         if max(rev_x, rev_y) < _NOWHERE - error:
             return set()
