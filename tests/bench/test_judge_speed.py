@@ -14,19 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from strokes.envs.scenes import render, sample_layout, sample_task
 from strokes.rewards.judge import Concurrency, JudgeClient, JudgeSettings, Price
-from strokes.rewards.question import Question, Request
 
 pytestmark = pytest.mark.bench
 
 SERVER = Path(__file__).parents[1] / "rewards" / "truthful.py"
-QUESTION = Question(
-    name="outcome",
-    instructions="Say yes if the picture shows exactly what the prompt asks for.",
-    choices=("yes", "no"),
-    notes=("explanation", "correction"),
-)
+sys.path.insert(0, str(SERVER.parent))  # for `asked`
+
+from asked import asked  # noqa: E402
 
 
 def calibration() -> float:
@@ -48,35 +43,25 @@ def url() -> Iterator[str]:
         process.terminate()
 
 
-def requests(count: int) -> list[Request]:
-    """Different questions about pictures of 64 pixels."""
-    rng, found = np.random.default_rng(0), []
-    tasks = [sample_task(rng) for _ in range(50)]
-    images = [render(sample_layout(task.graph, rng, 64).scene) for task in tasks]
-    for k in range(count):
-        image = images[k % 50].copy()
-        image[0, 0] = k % 251, k // 251 % 251, 255  # another picture, to the cache
-        found.append(Request(question=QUESTION, fields={"prompt": tasks[k % 50].prompt}, images=(image,)))
-    return found
-
-
 @pytest.mark.parametrize("width", [8, 64])
 def test_requests(capsys, url, width):
     settings = JudgeSettings(
         model="truth",
         base_url=url,
         concurrency=Concurrency(min=width, start=width, max=width),
+        cache_mode="off",  # else later rounds are answered from memory
         prices={"truth": Price(input=0, output=0)},
     )
     client = JudgeClient(settings)
-    client.ask(requests(64))  # connections
-    asked, walls, cpus = requests(500), [], []
+    (requests, truth), walls, cpus = asked(500), [], []
+    client.ask(requests[:64])  # connections
     for _ in range(3):
         wall, cpu = time.perf_counter(), time.process_time()
-        verdicts = client.ask(asked)
+        verdicts = client.ask(requests)
         walls.append(time.perf_counter() - wall)
         cpus.append(time.process_time() - cpu)
-        assert {verdict.status for verdict in verdicts} == {"ok"}
+        assert [verdict.data["choice"] for verdict in verdicts] == truth
+        assert {verdict.attempts for verdict in verdicts} == {1}
     client.close()
     wall, cpu = sorted(walls)[1], sorted(cpus)[1]
     with capsys.disabled():
@@ -90,17 +75,21 @@ def test_answers_from_the_cache(capsys, url, tmp_path):
     settings = JudgeSettings(
         model="truth", base_url=url, cache=str(tmp_path / "verdicts"), prices={"truth": Price(input=0, output=0)}
     )
-    client, asked = JudgeClient(settings), requests(2000)
-    first = [verdict.data for verdict in client.ask(asked)]
+    client, (requests, truth) = JudgeClient(settings), asked(2000)
+    first = [verdict.data for verdict in client.ask(requests)]
+    assert [data["choice"] for data in first] == truth
     client.close()
-    rates = []
+    walls, cpus = [], []
     for _ in range(5):
-        start = time.process_time()
-        verdicts = client.ask(asked)
-        rates.append(len(asked) / (time.process_time() - start))
+        wall, cpu = time.perf_counter(), time.process_time()
+        verdicts = client.ask(requests)
+        walls.append(time.perf_counter() - wall)
+        cpus.append(time.process_time() - cpu)
         assert [verdict.data for verdict in verdicts] == first and all(verdict.is_cached for verdict in verdicts)
+    client.close()
+    wall, cpu = sorted(walls)[2], sorted(cpus)[2]
     with capsys.disabled():
         print(
-            f"\nanswers from the cache, 64 px, pixels hashed: {sorted(rates)[2]:,.0f} per second (wanted 20,000; "
-            f"calibration {calibration():,.0f})"
+            f"\nanswers from the cache, 64 px, pixels hashed: {2000 / wall:,.0f} per second (wanted 20,000), "
+            f"{2000 / cpu:,.0f} per second of CPU time (calibration {calibration():,.0f})"
         )
