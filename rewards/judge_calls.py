@@ -15,9 +15,10 @@ import numpy as np
 
 from .judge_cost import Ledger, Purse
 from .judge_prompt import Prompt, guarded_prompt, halved, picture, protocol_prompt
-from .judge_reply import Unreadable, addresses_judge, read_guarded
+from .judge_reply import Unreadable, read_guarded
 from .judge_settings import JudgeSettings
 from .judge_transport import Endpoint, Failed, Reply
+from .judge_writing import addresses_judge
 from .question import Request, Status, Verdict
 
 INLINE_PIXELS = 256 * 256
@@ -151,13 +152,15 @@ def _read(request: Request, prompt: Prompt, reply: Reply) -> tuple[Status, Mappi
     status, why = _outcome(reply)
     if status != "ok":
         return status, None, why
+    is_code_enough = reply.rung == "text" and not request.images
     try:
-        data = read_guarded(reply.text, prompt.codes, question.notes, is_text=reply.rung == "text")
+        data = read_guarded(reply.text, prompt.codes, question.notes, is_code_enough=is_code_enough)
     except Unreadable as error:
         return "unparsable", None, str(error)
-    is_guarded = bool(request.images) and addresses_judge(data["visible_text"], question.choices)
+    asked = str(request.fields.get("prompt", ""))
+    is_guarded = bool(request.images) and addresses_judge(data["visible_text"], question.choices, asked)
     choice = question.choices[-1] if is_guarded else data["choice"]
-    return "ok", {**data, "choice": choice, "is_guarded": is_guarded}, ""
+    return "ok", {**data, "choice": choice, "said_choice": data["choice"], "is_guarded": is_guarded}, ""
 
 
 def _outcome(reply: Reply) -> tuple[Status, str]:

@@ -58,8 +58,9 @@ class Verdict:
 
     status: Status
     data: Mapping[str, Any] | None = None
-    """Of a guarded question: "choice" (one of its choices), its notes, "visible_text", and "is_guarded", whether the
-    choice was overruled because the image speaks to the judge. Else what its ``read`` gave."""
+    """Of a guarded question: "choice" (one of its choices), its notes, "visible_text", "is_guarded", whether the choice
+    was overruled because the image speaks to the judge, and "said_choice", what it was before. Else what its ``read``
+    gave."""
     raw: str | None = None
     """The reply as it came."""
     error: str = ""
@@ -68,7 +69,7 @@ class Verdict:
     """Summed over attempts, as the server counted them."""
     completion_tokens: int = 0
     cost: float | None = 0.0
-    """In the currency of the price table; ``None``: the model has no price."""
+    """In the currency of the price table; ``None``: the model has no price, or its server counts no tokens."""
     agreement: float = 1.0
     """Of the votes that could be read, the share that says the same as ``data``; the smaller one of two looks."""
     model: str = ""
@@ -84,5 +85,10 @@ class Judge(Protocol):
     """Something that answers requests, many at a time."""
 
     def ask(self, requests: Sequence[Request]) -> list[Verdict]:
-        """One verdict for each request, in order. What fails is a status, never raised."""
+        """One verdict for each request, in order. A request that fails has a status, and is never raised.
+
+        Raises:
+            ValueError: A request that cannot be sent at all, such as one with an image that is none.
+            OSError: There is no judge to be had for any request; of a ``JudgeClient``, ``JudgeUnavailable``.
+        """
         ...
