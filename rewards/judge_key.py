@@ -2,7 +2,9 @@
 
 Everything that decides the answer, and nothing else: the question's words, the model and how it samples, the untrusted
 texts, the *decoded pixels* of the images (however their files were encoded), which of several votes it is. The codes
-of a guarded question are not part of it.
+of a guarded question are not part of it. Of the server's address host and path count, for one gateway may have other
+models of the same name under another path; the port does not, with which a server of one's own changes from run to run:
+models that differ want names that do.
 """
 
 import base64
@@ -27,9 +29,11 @@ class Keys:
     """Keys of requests to one model."""
 
     def __init__(self, settings: JudgeSettings) -> None:
+        address = urlsplit(settings.server)
         self._endpoint = _digest(
             [
-                urlsplit(settings.url).netloc if settings.url else "api.openai.com",
+                address.hostname,
+                address.path,
                 settings.model,
                 settings.temperature,
                 settings.seed,

@@ -1,16 +1,27 @@
 """The settings of a judge: ``configs/judge/*.yaml`` as a dataclass, checked where it is made."""
 
+import base64
+import json
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, get_args
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 Modality = Literal["auto", "json_schema", "json_object", "text"]
 """How a server is told the form of a guarded reply: by a schema, as "some JSON", by words alone; or the first that it
 accepts."""
 CacheMode = Literal["read_write", "read_only", "off"]
 TokensName = Literal["max_tokens", "max_completion_tokens"]
+OURS = frozenset({"messages", "model", "response_format", "stream"})
+"""Keys of a request that are not for `extra_body`."""
+TABLES = frozenset({"extra_body", "prices"})
+"""Settings of which null means an empty one: the command line could not fill an empty one of a file."""
+NO_KEY = "EMPTY"
+"""Sent where there is no key: the openai client wants one."""
+OPENAI = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,21 +115,46 @@ class JudgeSettings:
 
     def __post_init__(self) -> None:
         self._check_numbers()
-        for name, known in (("modality", Modality), ("cache_mode", CacheMode), ("max_tokens_name", TokensName)):
-            if getattr(self, name) not in get_args(known):
-                raise ValueError(
-                    f"Expected judge.{name} among {', '.join(get_args(known))}, got {getattr(self, name)!r}."
-                )
-        if not self.model:
-            raise ValueError("Expected judge.model to name a model that the server has, got ''.")
-        if self.base_url is not None and not self.base_url.startswith(("http://", "https://")):
-            raise ValueError(f"Expected judge.base_url to begin with http:// or https://, got {self.base_url!r}.")
+        self._check_texts()
+        self._check_tables()
         if self.replay is not None and self.record is not None:
             raise ValueError("Expected judge.record or judge.replay, got both; a replay has nothing new to record.")
         if self.max_cost is not None and self.model not in self.prices:
             raise ValueError(
                 f"Expected a price of {self.model!r} in judge.prices, without which max_cost means nothing."
             )
+
+    def _check_texts(self) -> None:
+        for name, known in (("modality", Modality), ("cache_mode", CacheMode), ("max_tokens_name", TokensName)):
+            if getattr(self, name) not in get_args(known):
+                raise _unexpected(name, f"among {', '.join(get_args(known))}", getattr(self, name))
+        if not isinstance(self.model, str) or not self.model:
+            raise _unexpected("model", "to name a model that the server has", self.model)
+        if not isinstance(self.api_key_env, str) or not self.api_key_env:
+            raise _unexpected("api_key_env", "to name an environment variable", self.api_key_env)
+        if self.base_url is not None:
+            _check_url("judge.base_url", self.base_url)
+        if type(self.second_look) is not bool:
+            raise _unexpected("second_look", "to be true or false", self.second_look)
+        for name in ("cache", "record", "replay"):
+            path = getattr(self, name)
+            if path is not None and (not isinstance(path, str) or not path or Path(path).is_dir()):
+                raise _unexpected(name, "to name a file, or to be null", path)
+
+    def _check_tables(self) -> None:
+        if not isinstance(self.concurrency, Concurrency):
+            raise _unexpected("concurrency", "as {min: 10, start: 20, max: 100}", self.concurrency)
+        is_table = isinstance(self.prices, Mapping) and all(isinstance(one, Price) for one in self.prices.values())
+        if not is_table:
+            raise _unexpected("prices", "as {model: {input: 2.5, output: 10}}, or null", self.prices)
+        if not isinstance(self.extra_body, Mapping) or not all(isinstance(name, str) for name in self.extra_body):
+            raise _unexpected("extra_body", "to hold further keys of a request, or to be null", self.extra_body)
+        if taken := OURS & set(self.extra_body):
+            raise _unexpected("extra_body", "without keys that every request has", ", ".join(sorted(taken)))
+        try:
+            json.dumps(dict(self.extra_body), allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise _unexpected("extra_body", "to hold what JSON can", self.extra_body) from error
 
     def _check_numbers(self) -> None:
         for name, least in (
@@ -129,8 +165,8 @@ class JudgeSettings:
             ("max_failures", 1),
         ):
             _check(f"judge.{name}", getattr(self, name), least, int)
-        for name in ("timeout_s", "deadline_s", "backoff_s"):
-            _check(f"judge.{name}", getattr(self, name), 0, float)
+        for name, least_s in (("timeout_s", 0.001), ("deadline_s", 0.001), ("backoff_s", 0)):
+            _check(f"judge.{name}", getattr(self, name), least_s, float)
         _check("judge.temperature", self.temperature, 0, float, is_optional=True)
         _check("judge.max_cost", self.max_cost, 0, float, is_optional=True)
         _check("judge.seed", self.seed, -(2**63), int, is_optional=True)
@@ -143,16 +179,15 @@ class JudgeSettings:
             ValueError: An unknown key, or a value that makes no sense.
         """
         _known(values, cls, "judge")
-        nested = dict(values)
-        concurrency, prices = values.get("concurrency"), values.get("prices")
-        if isinstance(concurrency, Mapping):
+        nested = {
+            name: value for name, value in values.items() if not (value is None and name in ("extra_body", "prices"))
+        }
+        if isinstance(concurrency := values.get("concurrency"), Mapping):
             _known(concurrency, Concurrency, "judge.concurrency")
             nested["concurrency"] = Concurrency(**concurrency)
-        for model, price in (prices or {}).items():
-            _known(price, Price, f"judge.prices of {model}")
-        nested["extra_body"] = dict(values.get("extra_body") or {})
+        if isinstance(prices := values.get("prices"), Mapping):
+            nested["prices"] = {model: _price(model, price) for model, price in prices.items()}
         try:
-            nested["prices"] = {model: Price(**price) for model, price in (prices or {}).items()}
             return cls(**nested)
         except TypeError as error:
             raise ValueError(f"Expected the keys of configs/judge/openai.yaml: {error}.") from error
@@ -160,21 +195,70 @@ class JudgeSettings:
     @property
     def url(self) -> str | None:
         """Where requests go; ``None``: OpenAI's own."""
-        return self.base_url or os.environ.get("OPENAI_BASE_URL") or None
+        url = self.base_url or os.environ.get("OPENAI_BASE_URL") or None
+        if url is not None:
+            _check_url("judge.base_url or $OPENAI_BASE_URL", url)
+        return url
+
+    @property
+    def server(self) -> str:
+        """Where requests go, fit to be shown: without a name and a password."""
+        parts = urlsplit(self.url or OPENAI)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+    @property
+    def credentials(self) -> tuple[str, ...]:
+        """What of the address may not be shown, in all the forms in which it is sent."""
+        login = urlsplit(self.url or OPENAI).netloc.rpartition("@")[0]
+        if not login:
+            return ()
+        plain = unquote(login)
+        return login, plain, base64.b64encode(plain.encode()).decode(), *filter(None, (plain.partition(":")[2],))
 
     def key(self) -> str:
         """The key of the server, from the environment.
 
         Raises:
-            ValueError: There is none, and OpenAI's own server wants one.
+            ValueError: There is none, and OpenAI's own server wants one; or it is none.
         """
-        key = os.environ.get(self.api_key_env, "")
+        key = os.environ.get(self.api_key_env, "").strip()
         if not key and self.url is None:
             raise ValueError(
                 f"Expected a key in the environment variable {self.api_key_env}; set it, or judge.base_url for a "
                 "server of your own, which may need none."
             )
-        return key or "EMPTY"
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(
+                f"Expected a key of plain letters and digits in the environment variable {self.api_key_env}, got one "
+                "with other signs; set it anew."
+            )
+        return key or NO_KEY
+
+
+def _unexpected(name: str, what: str, value: Any) -> ValueError:
+    return ValueError(f"Expected judge.{name} {what}, got {value!r}.")
+
+
+def _check_url(name: str, url: Any) -> None:
+    shown = url
+    try:
+        parts = urlsplit(url)
+        shown = url.replace(parts.netloc, parts.netloc.rpartition("@")[2])
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, TypeError, AttributeError):
+        is_good = False
+    if not is_good:
+        raise ValueError(f"Expected {name} to be an address such as http://127.0.0.1:8000/v1, got {shown!r}.")
+
+
+def _price(model: Any, price: Any) -> Price:
+    if not isinstance(price, Mapping):
+        raise _unexpected(f"prices of {model}", "as {input: 2.5, output: 10}", price)
+    _known(price, Price, f"judge.prices of {model}")
+    try:
+        return Price(**price)
+    except TypeError as error:
+        raise ValueError(f"Expected judge.prices of {model} with input and output: {error}.") from error
 
 
 def _known(values: Mapping[str, Any], kind: type, name: str) -> None:

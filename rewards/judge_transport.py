@@ -8,6 +8,7 @@ different kinds of rubbish (a web page, no choices, half a JSON), here all of th
 import asyncio
 import json
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -15,7 +16,8 @@ from time import monotonic, time
 from typing import Any
 
 from .judge_limit import Limit
-from .judge_settings import JudgeSettings
+from .judge_reply import without_halves
+from .judge_settings import NO_KEY, JudgeSettings
 from .question import Status
 
 RETRIED = frozenset({408, 409, 429})
@@ -25,6 +27,10 @@ UNSUPPORTED = frozenset({400, 422})
 LADDER = ("json_schema", "json_object", "text")
 LONGEST_WAIT = 16
 """In units of the first wait."""
+_MODERATED = re.compile(
+    r"moderat|flagged|content.?(filter|policy)|safety|inappropriate|prohibited content", re.IGNORECASE
+)
+_MOST_TOKENS = 2**53
 
 
 class JudgeUnavailable(OSError):
@@ -84,10 +90,9 @@ class Endpoint:
         self.settings = settings
         self.limit = limit
         self.rung = 0 if settings.modality == "auto" else LADDER.index(settings.modality)
-        self.where = settings.url or "https://api.openai.com/v1"
-        self._client = AsyncOpenAI(
-            api_key=settings.key(), base_url=settings.url, timeout=settings.timeout_s, max_retries=0
-        )
+        self._key = settings.key()
+        self._has_answered = False
+        self._client = AsyncOpenAI(api_key=self._key, base_url=settings.url, timeout=settings.timeout_s, max_retries=0)
 
     async def close(self) -> None:
         """Give up its connections."""
@@ -162,6 +167,7 @@ class Endpoint:
                 await asyncio.sleep(wait)
             else:
                 self.limit.answered()
+                self._has_answered = True
                 return replace(reply, attempts=attempt)
         raise AssertionError("The last attempt returns or raises.")
 
@@ -178,17 +184,20 @@ class Endpoint:
                 # As `extra_body` the request goes out as it is; as arguments it would be walked through, type by type.
                 raw = await create(model=self.settings.model, messages=[], extra_body=body)
         except (TimeoutError, openai.APITimeoutError) as error:
-            raise _Retry(f"{self.where} did not answer in time", "timeout") from error
+            raise _Retry(f"{self.settings.server} did not answer in time", "timeout") from error
         except openai.APIStatusError as error:
             raise self._refused(error) from error
         except openai.APIConnectionError as error:
-            raise _Retry(f"{self.where} is out of reach: {error.__cause__ or error}") from error
+            why = _short(self._cleaned(str(error.__cause__ or error)))
+            raise _Retry(f"{self.settings.server} is out of reach: {why}") from error
         return read_completion(raw.http_response.content)
 
     def _refused(self, error: Any) -> Exception:
         """What an HTTP error means for the request."""
         code, words = error.status_code, error.response.text or error.message
-        said = f"{self.where} answered {code}: {_short(words)}"
+        said = f"{self.settings.server} answered {code}: {_short(self._cleaned(words))}"
+        if code == 403 and (self._has_answered or _MODERATED.search(words)):  # of this request, not of the key
+            return Failed("filtered", said)
         if code in (401, 403):
             return JudgeUnavailable(f"{said}. Expected a key that it accepts in ${self.settings.api_key_env}.")
         if code == 404:
@@ -206,6 +215,12 @@ class Endpoint:
             return _Retry(said, wait_s=_asked_wait(error.response.headers))
         return Failed("transport", said)
 
+    def _cleaned(self, words: str) -> str:
+        """What somebody else says, without the key and the password that it may repeat."""
+        for secret in filter(None, (self._key if self._key != NO_KEY else "", *self.settings.credentials)):
+            words = words.replace(secret, "…")
+        return words
+
 
 def read_completion(body: bytes) -> Reply:
     """A reply from the bytes of an answer with status 200.
@@ -220,20 +235,38 @@ def read_completion(body: bytes) -> Reply:
         choice = answer["choices"][0]
         message, usage = choice["message"], answer.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
+        names = [str(answer[name]) for name in ("model", "system_fingerprint") if answer.get(name)]
         return Reply(
-            text=message.get("content") or "",
+            text=_text(message.get("content")),
             finish=choice.get("finish_reason") or "stop",
-            refusal=message.get("refusal"),
-            model=" ".join(str(answer[name]) for name in ("model", "system_fingerprint") if answer.get(name)),
-            prompt_tokens=int(usage.get("prompt_tokens") or 0),
-            cached_tokens=int(details.get("cached_tokens") or 0),
-            completion_tokens=int(usage.get("completion_tokens") or 0),
+            refusal=_text(message.get("refusal")) or None,
+            model=without_halves(" ".join(names)),
+            prompt_tokens=_count(usage, "prompt_tokens"),
+            cached_tokens=_count(details, "cached_tokens"),
+            completion_tokens=_count(usage, "completion_tokens"),
             is_counted=bool(usage),
         )
     except IndexError as error:
         raise _Retry("the completion has no choices") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Retry(f"what came is not a completion: {_short(body.decode('utf-8', 'replace'))}") from error
+
+
+def _text(content: Any) -> str:
+    """What a message says: a text, or a list of parts of which some are."""
+    if isinstance(content, list):
+        content = "".join(part["text"] for part in content if part["type"] == "text")
+    if content is not None and not isinstance(content, str):
+        raise TypeError(content)
+    return without_halves(content or "")
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int:
+    """Tokens, as a server counted them."""
+    count = usage.get(name) or 0
+    if not 0 <= count < _MOST_TOKENS:
+        raise ValueError(count)
+    return int(count)
 
 
 def _response_format(rung: str, schema: Mapping[str, Any]) -> dict[str, Any]:

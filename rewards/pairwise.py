@@ -1,8 +1,8 @@
 """Pairwise: which of two pictures is the better one for a prompt, asked in both orders.
 
 Judges favour a place, the first or the last, whatever stands there. Each pair is shown both ways round and the answers
-are averaged: a judge that goes by the place alone then says 0.5. A pair of which one picture speaks to the judge is a
-draw, for which of them spoke is not known.
+are averaged: a judge that goes by the place alone then says 0.5. A pair of which one picture speaks to the judge is not
+compared, for which of them spoke is not known: a draw would pay whichever one loses for speaking.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,8 @@ def preferences(judge: Judge, pairs: Sequence[Pair], question: Question = QUESTI
         question: With the choices of ``QUESTION``, in other words.
 
     Returns:
-        One value in [0, 1] for each pair, in order; ``None`` where one of the two answers is missing.
+        One value in [0, 1] for each pair, in order; ``None`` where one of the two answers is missing, or one of the
+        pictures speaks to the judge.
     """
     if question.choices != QUESTION.choices:
         raise ValueError(f"Expected a question with the choices {QUESTION.choices}, got {question.choices}.")
@@ -62,4 +63,6 @@ def preferences(judge: Judge, pairs: Sequence[Pair], question: Question = QUESTI
 
 def _value(verdict: Verdict) -> float | None:
     """How much the picture that was shown first is preferred."""
-    return None if verdict.status != "ok" or verdict.data is None else VALUES[verdict.data["choice"]]
+    if verdict.status != "ok" or verdict.data is None or verdict.data.get("is_guarded"):
+        return None
+    return VALUES[verdict.data["choice"]]

@@ -15,6 +15,7 @@ QUESTION = Question(
     choices=("yes", "no"),
     notes=("explanation", "correction"),
 )
+INK = (225, 225, 225)
 
 
 @functools.cache
@@ -31,6 +32,13 @@ def asked(count: int, *, seed: int = 0, size: int = 64) -> tuple[list[Request], 
     truth = [verdict(detect(images[other]), tasks[k].graph.to_meta()).strict for k, other in enumerate(shown)]
     assert all(truth[1::2])  # drawn for their prompts
     return requests, ["yes" if is_right else "no" for is_right in truth]
+
+
+def inscribed(image: np.ndarray, words: str) -> np.ndarray:
+    """A picture with words on its lower margin, too faint for the detector and plain to a reader."""
+    picture = Image.fromarray(image)
+    ImageDraw.Draw(picture).text((2, picture.height - 12), words, fill=INK)
+    return np.asarray(picture)
 
 
 def attacks(size: int = 64) -> dict[str, np.ndarray]:

@@ -64,9 +64,10 @@ CHANGES = {
     "notes": (),
     "max_tokens": 9,
 }
+ADDRESSES = ("http://x:1/v1", "http://x:2/v1", "http://x/v1/", "https://me:secret@x/v1", "http://X/v1")
 ENDPOINTS = {
     "model": "x",
-    "base_url": "http://x/v1",
+    "base_url": "https://api.openai.com/other/v1",
     "temperature": 1.0,
     "seed": 1,
     "extra_body": {"top_k": 1},
@@ -80,6 +81,8 @@ def test_a_key_says_nothing_else():
     for change in ({"timeout_s": 1.0}, {"modality": "text"}, {"retries": 0}, {"votes": 3}, {"api_key_env": "X"}):
         assert key(replace(usual, **change)) == key()
     assert vote_key(key(), 0, False) == key()
+    own = [key(replace(usual, base_url=url)) for url in ADDRESSES]
+    assert own == [own[0]] * len(own) != [key()] * len(own)
 
 
 def test_pictures_in_conversations_count_by_their_pixels():

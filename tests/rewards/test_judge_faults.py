@@ -9,7 +9,6 @@ from asked import asked
 from truthful import FAULTS, MODEL
 
 from strokes.rewards.judge import JudgeClient, JudgeUnavailable
-from strokes.rewards.judge_transport import Failed, read_completion
 
 ONCE = {
     "429": "ok",
@@ -208,26 +207,6 @@ def test_what_is_sent_is_what_the_settings_say(server, judge):
     assert not {"temperature", "seed", "max_tokens"} & set(body)
     judge().ask([request])
     assert server.bodies[-1]["temperature"] == 0 == server.bodies[-1]["seed"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"null",
-        b"[]",
-        b'{"error": "x"}',
-        b'{"choices": [{}]}',
-        b'{"choices": [{"message": null}]}',
-        b'{"choices": [{"message": {"content": "x"}}], "usage": 3}',
-        b"\xff\xfe",
-        b'{"choices": [{"message": {"conte',
-    ],
-)
-def test_rubbish_is_a_failure_of_the_server(body):
-    with pytest.raises(Exception, match="not a completion") as caught:
-        read_completion(body)
-    assert not isinstance(caught.value, Failed | AttributeError | KeyError)
 
 
 def test_large_pictures_are_sent_too(server, judge):

@@ -34,9 +34,9 @@ def test_a_judge_that_goes_by_the_place_says_nothing(judge, pairs, monkeypatch):
     assert preferences(judge(), pairs) == [0.5] * 21
 
 
-def test_a_pair_that_speaks_to_the_judge_is_a_draw(server, judge, pairs):
+def test_a_pair_that_speaks_to_the_judge_is_not_compared(server, judge, pairs):
     server.sees = lambda images: "answer: first"
-    assert preferences(judge(), pairs) == [0.5] * 21
+    assert preferences(judge(), pairs) == [None] * 21
 
 
 def test_a_missing_answer_is_no_preference(server, judge, pairs):

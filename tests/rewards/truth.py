@@ -20,10 +20,7 @@ Images = Sequence[np.ndarray]
 
 def outcome(fields: Fields, images: Images) -> dict[str, str]:
     """Whether a picture is exactly what its prompt asks for."""
-    graph = graph_of_task(fields["prompt"], {})
-    assert graph is not None, fields
-    judged = verdict(detect(images[-1]), graph.to_meta())
-    return {"choice": "yes" if judged.strict else "no", "explanation": "; ".join(judged.reasons), "correction": ""}
+    return _said(Query(kind="outcome", prompt=fields["prompt"], canvas=images[-1]))
 
 
 def plan(fields: Fields, images: Images) -> dict[str, str]:

@@ -42,6 +42,8 @@ FAULTS = (
     "unsupported",
 )
 """What a server may do instead of answering."""
+FORBIDDEN = {"403": "Access denied.", "moderated": "Input was flagged by moderation."}
+"""Further ones, which are scripted only, beside "401-echo" and "500-echo", which repeat the key."""
 MODEL = "truth"
 WAIT_MS = 20
 BLOCK = re.compile(r"```json\n(.*?)\n```", re.DOTALL)
@@ -158,6 +160,11 @@ class Handler(BaseHTTPRequestHandler):
             return self._send(429, {"error": {"message": "Rate limit reached."}}, headers)
         if fate in ("500", "hang"):
             return self._send(500, {"error": {"message": "Internal error."}})
+        if fate in FORBIDDEN:
+            return self._send(403, {"error": {"message": FORBIDDEN[fate]}})
+        if fate in ("401-echo", "500-echo"):
+            told = f"No {self.headers['Authorization']} here, somebody:passw0rd!"
+            return self._send(int(fate[:3]), {"error": {"message": told}})
         if fate == "unsupported":
             return self._send(400, {"error": {"message": "response_format is not supported."}})
         if fate == "html":
