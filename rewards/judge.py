@@ -8,6 +8,7 @@ recorded and scored again without a server. How a question is guarded against wh
 
 import functools
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,7 @@ class JudgeClient:
         self.settings = settings
         self._keys = Keys(settings)
         self._desks: dict[int, Desk] = {}
+        self._locks: dict[int, threading.Lock] = {}
 
     def ask(self, requests: Sequence[Request]) -> list[Verdict]:
         """One verdict for each request, in order.
@@ -87,7 +89,7 @@ class JudgeClient:
         return self._desk().ledger.usage()
 
     def close(self) -> None:
-        """Give up connections; a client that is asked again opens them again."""
+        """Give up connections and files; a client that is asked again opens them again."""
         if (desk := self._desks.get(os.getpid())) is not None:
             desk.close()
 
@@ -117,8 +119,11 @@ class JudgeClient:
 
     def _desk(self) -> Desk:
         """What this process has; a child that was forked gets its own."""
-        desk = self._desks.get(os.getpid())
-        return desk if desk is not None else self._desks.setdefault(os.getpid(), Desk(self.settings))
+        pid = os.getpid()
+        with self._locks.setdefault(pid, threading.Lock()):  # one per process: a fork may find another one held
+            if pid not in self._desks:
+                self._desks[pid] = Desk(self.settings)
+            return self._desks[pid]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return JudgeClient, (self.settings,)

@@ -5,12 +5,13 @@ failures: whatever failed is asked again.
 """
 
 import json
+import random
 import sqlite3
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from time import time
+from time import monotonic, sleep, time
 from typing import Any, NamedTuple
 
 from .question import Verdict
@@ -22,6 +23,7 @@ _AT_ONCE = 500
 """Keys of one SELECT; SQLite allows 999 parameters everywhere."""
 _BUSY_S = 30.0
 """How long a writer waits for another process to finish; a batch takes milliseconds."""
+_BUSY = ("locked", "busy")
 
 
 RECENT = 4096
@@ -39,27 +41,51 @@ class Kept(NamedTuple):
 class Cache:
     """The file; for any number of threads of one process.
 
+    Args:
+        path: Where it is; made, with its folders, if need be.
+        is_read_only: Only read it; a missing file is an empty one, and is not made.
+
     Raises:
         ValueError: It is not a cache.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_read_only: bool = False) -> None:
         self._path = Path(path)
         self._lock = threading.Lock()
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(self._path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None)
+        self._db: sqlite3.Connection | None = None
+        if is_read_only and not self._path.exists():
+            return
         try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last verdicts, never the file
-            self._db.execute(_TABLE)
-            self._db.execute("SELECT key, data, raw FROM verdicts LIMIT 1").fetchone()
-        except sqlite3.DatabaseError as error:
-            self._db.close()
+            if not is_read_only:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+            where = f"{self._path.absolute().as_uri()}?mode={'ro' if is_read_only else 'rwc'}"
+            self._db = sqlite3.connect(where, timeout=_BUSY_S, check_same_thread=False, isolation_level=None, uri=True)
+            self._prepare(self._db, is_read_only)
+        except (sqlite3.Error, OSError) as error:
+            self.close()
             raise self._broken(error) from error
+
+    def _prepare(self, db: sqlite3.Connection, is_read_only: bool) -> None:
+        """Have the table; processes that make a file together lock each other out of it for a moment."""
+        until = monotonic() + _BUSY_S
+        while True:
+            try:
+                if not is_read_only:
+                    db.execute("PRAGMA journal_mode=WAL")
+                    db.execute("PRAGMA synchronous=NORMAL")  # a power cut may lose the last verdicts, never the file
+                    db.execute(_TABLE)
+                db.execute("SELECT key, data, raw FROM verdicts LIMIT 1").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if monotonic() >= until or not any(word in str(error) for word in _BUSY):
+                    raise
+                sleep(random.uniform(0.005, 0.05))
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Kept]:
         """What is known of these keys."""
         known: dict[bytes, Kept] = {}
+        if self._db is None:
+            return known
         try:
             with self._lock:
                 for k in range(0, len(keys), _AT_ONCE):
@@ -67,19 +93,20 @@ class Cache:
                     marks = ",".join("?" * len(some))
                     rows = self._db.execute(f"SELECT key, data, raw FROM verdicts WHERE key IN ({marks})", some)
                     known.update((key, Kept(data and json.loads(data), raw)) for key, data, raw in rows)
-        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+        except (sqlite3.Error, ValueError) as error:
             raise self._broken(error) from error
         return known
 
     def put(self, answers: Iterable[tuple[bytes, str, Verdict]]) -> None:
         """Keep answers, each a key, the question's name and a verdict that is ``ok``."""
+        assert self._db is not None
         now = time()
         rows = [
             (
                 key,
                 question,
                 verdict.model,
-                json.dumps(verdict.data, ensure_ascii=False) if _is_guarded_form(verdict) else None,
+                None if (data := kept_data(verdict)) is None else json.dumps(data, ensure_ascii=False),
                 verdict.raw,
                 verdict.prompt_tokens,
                 verdict.completion_tokens,
@@ -100,12 +127,15 @@ class Cache:
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            self._db.close()
+            if self._db is not None:
+                self._db.close()
 
     def _broken(self, error: Exception) -> ValueError:
+        is_sound = isinstance(error, sqlite3.OperationalError | OSError)  # of the system, not of what is in the file
+        remedy = "name another with judge.cache" + ("" if is_sound else ", or delete it")
         return ValueError(
             f"Expected a cache of verdicts in {str(self._path)!r}, got a file that cannot be read as one ({error}); "
-            "name another with judge.cache, or delete it."
+            f"{remedy}."
         )
 
 
@@ -128,10 +158,12 @@ class Recent:
         """Keep answers as ``Cache.put`` does, and forget the oldest ones."""
         with self._lock:
             for key, _, verdict in answers:
-                self._kept[key] = Kept(dict(verdict.data or {}) if _is_guarded_form(verdict) else None, verdict.raw)
+                self._kept[key] = Kept(kept_data(verdict), verdict.raw)
             while len(self._kept) > self._size:
                 self._kept.popitem(last=False)
 
 
-def _is_guarded_form(verdict: Verdict) -> bool:
-    return verdict.data is not None and "is_guarded" in verdict.data
+def kept_data(verdict: Verdict) -> dict[str, Any] | None:
+    """What is kept of a verdict beside its words: the data of a guarded question."""
+    data: Mapping[str, Any] = verdict.data or {}
+    return dict(data) if "is_guarded" in data else None

@@ -7,7 +7,7 @@ and final.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -17,7 +17,7 @@ from .judge_cost import Ledger, Purse
 from .judge_prompt import Prompt, guarded_prompt, halved, picture, protocol_prompt
 from .judge_reply import Unreadable, read_guarded
 from .judge_settings import JudgeSettings
-from .judge_transport import Endpoint, Failed, Reply
+from .judge_transport import Endpoint, Failed, JudgeUnavailable, Reply
 from .judge_writing import addresses_judge
 from .question import Request, Status, Verdict
 
@@ -29,7 +29,7 @@ INLINE_PIXELS = 256 * 256
 class _Bill:
     """What a verdict took so far."""
 
-    started: float = field(default_factory=monotonic)
+    started: float | None = None
     attempts: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -56,7 +56,7 @@ class _Bill:
             cost=self.cost,
             model=self.model,
             attempts=self.attempts,
-            seconds=monotonic() - self.started,
+            seconds=0.0 if self.started is None else monotonic() - self.started,
         )
 
 
@@ -73,14 +73,14 @@ class Calls:
         """One vote on a request; ``text`` is what it says, as it is sent."""
         question, bill = request.question, _Bill()
         images = [halved(image) for image in request.images] if is_second else request.images
-        pictures = await _encode(images)
+        pictures, sizes = await _encode(images), [image.shape[0] * image.shape[1] for image in images]
         room, why = question.max_tokens, ""
         put = guarded_prompt if question.choices else protocol_prompt
         reply: Reply | None = None
         for attempt in range(self._settings.content_retries + 1):
             prompt = put(question, text, pictures, why)
             try:
-                reply = await self._send(prompt, room, vote + attempt, len(pictures), bill)
+                reply = await self._send(prompt, room, vote + attempt, sizes, bill)
             except Failed as failure:
                 return bill.verdict(failure.status, raw=reply.text if reply else None, error=str(failure))
             status, data, why = _read(request, prompt, reply)
@@ -93,7 +93,7 @@ class Calls:
         """The next message of a conversation, as the verdict's "text"."""
         bill = _Bill()
         try:
-            reply = await self._send(Prompt(messages=tuple(messages)), self._settings.chat_tokens, 0, 0, bill)
+            reply = await self._send(Prompt(messages=tuple(messages)), self._settings.chat_tokens, 0, [], bill)
         except Failed as failure:
             return bill.verdict(failure.status, error=str(failure))
         status, why = _outcome(reply)
@@ -101,17 +101,19 @@ class Calls:
             status, why = "unparsable", "the reply is empty"
         return bill.verdict(status, {"text": reply.text} if status == "ok" else None, reply.text, why)
 
-    async def _send(self, prompt: Prompt, room: int, nth: int, images: int, bill: _Bill) -> Reply:
-        """One reply, paid for.
+    async def _send(self, prompt: Prompt, room: int, nth: int, sizes: Sequence[int], bill: _Bill) -> Reply:
+        """One reply, paid for; ``sizes`` are the pixels of the images.
 
         Raises:
             Failed: There is none.
         """
         letters = _letters(prompt) if self._settings.max_cost is not None else 0
-        reserved = await self._purse.reserve(letters=letters, longest=room, images=images)
-        if reserved is None:
+        grant = await self._purse.reserve(letters=letters, longest=room, images=sizes)
+        if grant is None:
             why = f"the call could bring the cost above max_cost={self._settings.max_cost}"
             raise Failed("budget", why, attempts=0)
+        if bill.started is None:  # only now: others may have gone ahead alone
+            bill.started = monotonic()
         reply, cost = None, None
         seed = None if self._settings.seed is None else self._settings.seed + nth
         try:
@@ -122,20 +124,27 @@ class Calls:
                 seed=seed,
                 schema=prompt.schema,
             )
-            cost = self._ledger.cost(
-                read=reply.prompt_tokens,
-                cached=reply.cached_tokens,
-                written=reply.completion_tokens,
-                images=images,
-                is_counted=reply.is_counted,
-            )
-            bill.add(reply, cost)
+            cost = self._paid(reply, len(sizes), bill)
         except Failed as failure:
             bill.attempts += failure.attempts
+            self._ledger.called(failure.attempts)
+            raise
+        except JudgeUnavailable:
+            self._ledger.called(1)
             raise
         finally:
-            self._purse.settle(reserved, reply, cost)
+            self._purse.settle(grant, reply, cost)
         return reply
+
+    def _paid(self, reply: Reply, images: int, bill: _Bill) -> float | None:
+        """What a reply cost, entered wherever it counts."""
+        read, written = reply.prompt_tokens, reply.completion_tokens
+        cost = self._ledger.cost(
+            read=read, cached=reply.cached_tokens, written=written, images=images, is_counted=reply.is_counted
+        )
+        bill.add(reply, cost)
+        self._ledger.called(reply.attempts, read=read, written=written, cost=cost)
+        return cost
 
 
 def _read(request: Request, prompt: Prompt, reply: Reply) -> tuple[Status, Mapping[str, Any] | None, str]:

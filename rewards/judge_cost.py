@@ -4,8 +4,9 @@ import asyncio
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .judge_settings import Price
 from .judge_transport import Reply
@@ -17,7 +18,7 @@ class Usage:
     """What was asked, and what it cost, since the client was made."""
 
     requests: int = 0
-    """Questions answered or failed."""
+    """Questions answered or failed; those of an ``ask`` that raised are not among them, though their calls are."""
     calls: int = 0
     """HTTP requests sent."""
     cached: int = 0
@@ -51,16 +52,20 @@ class Ledger:
         with self._lock:
             return Usage(cost=self._cost, failures=dict(self._failures), **self._counts)
 
+    def called(self, attempts: int, *, read: int = 0, written: int = 0, cost: float | None = 0.0) -> None:
+        """Count HTTP requests when they have ended, whatever becomes of the question."""
+        with self._lock:
+            self._counts["calls"] += attempts
+            self._counts["prompt_tokens"] += read
+            self._counts["completion_tokens"] += written
+            self._cost = None if self._cost is None or cost is None else self._cost + cost
+
     def add(self, verdicts: Iterable[Verdict]) -> None:
         """Count verdicts that were given; warns the first time that nobody can say what they cost."""
         with self._lock:
             for verdict in verdicts:
                 self._counts["requests"] += 1
                 self._counts["cached"] += verdict.is_cached
-                self._counts["calls"] += verdict.attempts
-                self._counts["prompt_tokens"] += verdict.prompt_tokens
-                self._counts["completion_tokens"] += verdict.completion_tokens
-                self._cost = None if self._cost is None or verdict.cost is None else self._cost + verdict.cost
                 if verdict.status != "ok":
                     self._failures[verdict.status] += 1
                 if verdict.data is not None and verdict.data.get("is_guarded"):
@@ -80,11 +85,22 @@ class Ledger:
         return tokens / 1e6 + images * price.image
 
 
+class Grant(NamedTuple):
+    """Money set aside for a call."""
+
+    amount: float = 0.0
+    pixels: int = 0
+    is_alone: bool = False
+    """Whether other calls wait for what this one tells."""
+
+
 class Purse:
-    """What may be spent, in one event loop: money is set aside before a call, and paid after it.
+    """What may be spent by one client in one process: money is set aside before a call, and paid after it.
 
     A call is taken to cost as much as the dearest so far, or as a token for each byte of its text and the longest
-    reply would. What images cost in tokens only the server knows: the first call goes alone, and tells.
+    reply would. What images cost in tokens only the server knows: the first call goes alone, and tells; so does the
+    first with more pixels than any before, which is taken to cost more by as much as it has more of them. Other
+    processes have purses of their own.
     """
 
     def __init__(self, ledger: Ledger, max_cost: float | None) -> None:
@@ -92,32 +108,36 @@ class Purse:
         self._max_cost = max_cost
         self._reserved = 0.0
         self._dearest: float | None = None
-        self._first = asyncio.Lock()
+        self._largest = 0
+        self._telling = asyncio.Lock()
 
-    async def reserve(self, *, letters: int, longest: int, images: int) -> float | None:
-        """Set money aside for a call; ``None``: there is not enough left."""
+    async def reserve(self, *, letters: int, longest: int, images: Sequence[int]) -> Grant | None:
+        """Set money aside for a call, of whose images the pixels are given; ``None``: there is not enough left."""
         if self._max_cost is None:
-            return 0.0
-        await self._first.acquire()
-        bound = self._ledger.cost(read=letters, cached=0, written=longest, images=images) or 0.0
-        bound = max(bound, self._dearest or 0.0)
+            return Grant()
+        await self._telling.acquire()
+        pixels = sum(images)
+        bound = self._ledger.cost(read=letters, cached=0, written=longest, images=len(images)) or 0.0
+        growth = max(1.0, pixels / self._largest) if self._largest else 1.0
+        bound = max(bound, (self._dearest or 0.0) * growth)
         is_too_dear = self._ledger.spent + self._reserved + bound > self._max_cost
-        if is_too_dear or self._dearest is not None:
-            self._first.release()
+        is_alone = not is_too_dear and (self._dearest is None or pixels > self._largest)
+        if not is_alone:
+            self._telling.release()
         if is_too_dear:
             return None
         self._reserved += bound
-        return bound
+        return Grant(bound, pixels, is_alone)
 
-    def settle(self, reserved: float, reply: Reply | None, cost: float | None) -> None:
-        """Pay for a call for which ``reserved`` was set aside; without a reply it cost nothing."""
+    def settle(self, grant: Grant, reply: Reply | None, cost: float | None) -> None:
+        """Pay for a call for which money was set aside; without a reply it cost nothing."""
         if self._max_cost is None:
             return
-        self._reserved -= reserved
-        was_first = self._dearest is None
+        self._reserved -= grant.amount
         if reply is not None:
-            paid = reserved if cost is None else cost
+            paid = grant.amount if cost is None else cost
             self._ledger.spent += paid
             self._dearest = max(self._dearest or 0.0, paid)
-        if was_first:
-            self._first.release()
+            self._largest = max(self._largest, grant.pixels)
+        if grant.is_alone:
+            self._telling.release()

@@ -1,7 +1,7 @@
 """Recording: every verdict of a run, so that it can be scored again without a server.
 
-One JSON line per verdict, failures included: a replay fails where the run failed. There are no headers, keys or
-images in it, only what was decided and what was said.
+One JSON line per verdict, failures included: a replay fails where the run failed, and nowhere else. There are no
+headers, keys or images in it, only what was decided, what was said, and behind which address.
 """
 
 import json
@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .judge_cache import Kept
+from .judge_cache import Kept, kept_data
 from .question import STATUSES, Status, Verdict
 
 FORMAT = "strokes/verdicts"
@@ -21,12 +21,20 @@ class Recorded(NamedTuple):
     status: Status
     kept: Kept
     error: str
+    server: str
+    """Where it was given; "" in old recordings."""
 
 
 class Recorder:
-    """A file that grows by a line per verdict; what it holds already is not written again."""
+    """A file that grows by a line per verdict; what it holds already is not written again.
 
-    def __init__(self, path: str) -> None:
+    Args:
+        path: Where it is.
+        server: Who gives the verdicts.
+    """
+
+    def __init__(self, path: str, server: str) -> None:
+        self._server = server
         self._path = Path(path)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._known = {key: at.status for key, at in read_recording(path).items()} if self._path.exists() else {}
@@ -45,17 +53,17 @@ class Recorder:
             lines.append(json.dumps(self._record(key, question, verdict), ensure_ascii=False) + "\n")
         if lines:
             with self._path.open("ab", buffering=0) as file:  # one write: other processes write to it, too
-                file.write("".join(lines).encode())
+                file.write("".join(lines).encode("utf-8", "replace"))
 
     def _record(self, key: bytes, question: str, verdict: Verdict) -> dict[str, Any]:
-        is_guarded = verdict.data is not None and "is_guarded" in verdict.data
         return {
             "format": FORMAT,
             "key": key.hex(),
             "question": question,
+            "server": self._server,
             "model": verdict.model,
             "status": verdict.status,
-            "data": verdict.data if is_guarded else None,
+            "data": kept_data(verdict),
             "raw": verdict.raw,
             "error": verdict.error,
             "prompt_tokens": verdict.prompt_tokens,
@@ -65,7 +73,10 @@ class Recorder:
 
 
 def read_recording(path: str) -> dict[bytes, Recorded]:
-    """Verdicts by key; the last line of a key counts. A last line that was cut is left out.
+    """Verdicts by key; the last line of a key counts, but no failure takes the place of an answer.
+
+    Several processes write to a file, and one may have failed where another was answered. A line that was cut is left
+    out.
 
     Raises:
         ValueError: There is no such file, or a line of it is no verdict.
@@ -74,7 +85,7 @@ def read_recording(path: str) -> dict[bytes, Recorded]:
     if not file.is_file():
         raise ValueError(f"Expected a recording of verdicts, got {path!r}, which is no file.")
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    found = {}
+    found: dict[bytes, Recorded] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -83,8 +94,10 @@ def read_recording(path: str) -> dict[bytes, Recorded]:
             if record["format"] != FORMAT or record["status"] not in STATUSES:
                 raise ValueError("another format")
             kept = Kept(record["data"], record["raw"])
-            found[bytes.fromhex(record["key"])] = Recorded(record["status"], kept, record["error"])
-        except (ValueError, KeyError, TypeError) as error:
+            key = bytes.fromhex(record["key"])
+            if record["status"] == "ok" or key not in found or found[key].status != "ok":
+                found[key] = Recorded(record["status"], kept, record["error"], record.get("server", ""))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if not _is_torn(line):
                 raise ValueError(f"Expected a verdict in line {number} of {path!r}, got {line[:80]!r}.") from error
     return found

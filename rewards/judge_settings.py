@@ -109,7 +109,7 @@ class JudgeSettings:
     prices: Mapping[str, Price] = field(default_factory=dict)
     """By model."""
     max_cost: float | None = None
-    """What may be spent, in the currency of the prices."""
+    """What may be spent, in the currency of the prices, by each client in each process."""
     max_failures: int = 16
     """Requests in a row that may fail to reach the server before asking stops with an error."""
 
@@ -248,7 +248,7 @@ def _check_url(name: str, url: Any) -> None:
     except (ValueError, TypeError, AttributeError):
         is_good = False
     if not is_good:
-        raise ValueError(f"Expected {name} to be an address such as http://127.0.0.1:8000/v1, got {shown!r}.")
+        raise ValueError(f"Expected {name} to begin with http:// or https:// and a host, got {shown!r}.")
 
 
 def _price(model: Any, price: Any) -> Price:

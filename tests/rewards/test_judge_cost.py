@@ -2,11 +2,13 @@
 
 import asyncio
 import warnings
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from asked import asked
 
-from strokes.rewards.judge import Concurrency, Price
+from strokes.rewards.judge import Concurrency, JudgeUnavailable, Price
 from strokes.rewards.judge_cost import Ledger
 from strokes.rewards.judge_limit import Limit
 
@@ -80,6 +82,39 @@ def test_a_first_call_that_fails_leaves_the_purse_open(server, judge):
 def test_money_for_not_even_one_call(server, judge):
     (verdict,) = judge(max_cost=1e-9).ask(asked(2)[0][:1])
     assert verdict.status == "budget" and verdict.cost == 0 and not server.counts["all"]
+
+
+def test_waiting_for_the_first_call_does_not_count(server, judge):
+    requests, _ = asked(10)
+    server.delay = 0.3
+    assert {verdict.status for verdict in judge(max_cost=100.0, deadline_s=0.5).ask(requests)} == {"ok"}
+
+
+def test_a_larger_picture_is_taken_to_cost_more(server, judge):
+    small, other = asked(4)[0][1::2]
+    large = replace(other, images=(np.kron(other.images[0], np.ones((12, 12, 1), np.uint8)),))
+    little, much = (verdict.cost for verdict in judge().ask([small, large]))
+    assert much > 2 * little
+    client = judge(max_cost=little + 0.9 * much)
+    assert [client.ask([one])[0].status for one in (small, large)] == ["ok", "budget"]
+    assert client.usage.cost <= little + 0.9 * much
+    client = judge(max_cost=200 * much)
+    assert {verdict.status for verdict in client.ask([small, large, *asked(40)[0]])} == {"ok"}
+    assert client.ask([replace(large, fields={"prompt": "a red circle"})])[0].status == "ok"
+
+
+def test_calls_count_where_asking_stopped(server, judge):
+    requests, _ = asked(30)
+    server.script = [""] * 12 + ["500"] * 50
+    client = judge(retries=0, max_failures=3, concurrency=ONE, cache_mode="off")
+    with pytest.raises(JudgeUnavailable):
+        client.ask(requests)
+    assert client.usage.calls == server.counts["all"] == 15
+    assert client.usage.cost > 0 and client.usage.completion_tokens > 0
+    server.script, calls = ["401-echo"], client.usage.calls
+    with pytest.raises(JudgeUnavailable):
+        client.ask(requests[:1])
+    assert client.usage.calls == calls + 1
 
 
 def widths(limit: Limit, rounds: int) -> list[int]:
