@@ -87,8 +87,7 @@ class Desk:
             line, self._line = self._line, None
             files, self._files = self._files, None
         if line is not None:
-            line.loop.run(line.endpoint.close())
-            line.loop.close()
+            line.loop.close(line.endpoint.close())
         if files is not None:
             files.close()
 
