@@ -32,6 +32,10 @@ GUARD = (
 AGAIN = "Your last reply could not be read ({why}). Reply with the JSON object only, with exactly the keys named above."
 AGAIN_FREE = "Your last reply could not be read. Answer again, in exactly the form asked for."
 _PLACE = re.compile(r"\{(\w+)\}")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_SPECIAL = re.compile(r"([<\[])(?=[^\W\d]|[/|\uff5c])|([|\uff5c])(?=>)")
+"""How the special words of models begin and end: <|im_end|>, </s>, <end_of_turn>, <image>, [INST], [/INST], [IMG]; with
+bars that may be of full width."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,7 @@ def block(fields: Mapping[str, Any]) -> str:
         text = json.dumps(_capped(fields), ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"Expected fields that JSON can hold, got {sorted(fields)}: {error}.") from error
-    text = text.encode("utf-8", "replace").decode("utf-8")
-    return text.replace("`", "\\u0060").replace("<", "\\u003c")
+    return _STRING.sub(_escaped, text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def fill(template: str, fields: Mapping[str, Any]) -> str:
@@ -154,6 +157,11 @@ def _capped(value: Any) -> Any:
     return value
 
 
+def _escaped(string: re.Match[str]) -> str:
+    """A string of JSON that begins neither a fence nor a special word."""
+    return string[0].replace("`", "\\u0060").replace("<", "\\u003c").replace("[", "\\u005b")
+
+
 def _neutral(text: str) -> str:
     """A field's text without fences and special words of models, for templates in which it is not quoted."""
-    return _capped(text).replace("```", "'''").replace("<|", "< |").replace("|>", "| >")
+    return _SPECIAL.sub(r"\1\2 ", _capped(text).replace("```", "'''"))
