@@ -94,11 +94,8 @@ SPECIAL = "<|im_end|></think>x<end_of_turn></s><s>[INST] <image> [/INST][IMG]<\u
 
 def test_special_words_are_taken_apart_in_templates():
     text = fill("{a}", {"a": SPECIAL})
-    assert not [
-        word
-        for word in ("<|", "|>", "</", "<end", "<s", "<image", "[INST", "[/", "[IMG", "<\uff5c", "\uff5c>")
-        if word in text
-    ]
+    parts = ("<|", "|>", "</", "<end", "<s", "<image", "[INST", "[/", "[IMG", "<\uff5c", "\uff5c>")
+    assert not [part for part in parts if part in text]
     plain = "3 < 4, pH<7? x[] a <= b, 1 | 2, (a) [ b ]"
     assert fill("{a}", {"a": plain}) == plain
 
