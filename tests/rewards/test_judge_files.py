@@ -113,6 +113,7 @@ def _is_open(name: str) -> bool:
     return os.path.lexists(f"/proc/self/fd/{name}")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a connection that is cancelled
 def test_closing_while_others_ask(server, judge, tmp_path, slow_disk):
     """Asking goes on in files of its own, or ends with what was under way."""
     requests, failed = asked(40)[0], []
