@@ -34,8 +34,8 @@ MAX_EDITS = 1
 ATTEMPTS = 3
 """How often a question is put before the answer is given up: once, and the two more that a judge's verdict gets."""
 TRUSTED = Inspection("the sketch follows the plan")
-"""What the planner says of every sketch, which it never sees: the words on which a painter in strokes goes on. (It
-fulfils .967 of 210 prompts after them, and .933 after "not inspected", which it never learnt.)"""
+"""What the planner says of every sketch, which it never sees: the words on which a painter in strokes goes on. After
+"not inspected", which it never learnt, it drew fewer prompts right (.933 of 210 against .967, tried once)."""
 UNSEEN = Inspection("not inspected")
 """What stands in for an inspection that could not be had."""
 FAILED = "<|failed|>"

@@ -100,7 +100,8 @@ class JudgeSettings:
     chat_tokens: int = 2048
     """Longest reply in a conversation: a decomposition into eight steps has some 800 tokens."""
     cache: str | None = None
-    """File in which verdicts are kept (SQLite), on a disk of this machine."""
+    """File in which verdicts are kept (SQLite), on a disk of this machine; ``None``: each process remembers its last
+    4,096."""
     cache_mode: CacheMode = "read_write"
     record: str | None = None
     """File to which every verdict is written (JSON lines)."""

@@ -14,8 +14,8 @@ from typing import Any
 from ..envs.files import write_whole
 from ..envs.transcript import Transcript
 from ..rewards.geneval import Detector
-from ..rewards.geneval_folder import GenevalFolder
-from ..rewards.geneval_results import ImageResult, append_results, judge_images, resume_results
+from ..rewards.geneval_folder import GenevalFolder, judge_folder
+from ..rewards.geneval_results import ImageResult, append_results, judge_images
 from ..rewards.geneval_summary import official_summary
 from .benchmarks import Conclusion, Marked, canvas_of, occurrences
 from .drawings import SEEDS, Asked, Drawing, Errand
@@ -83,7 +83,9 @@ class Geneval:
         where = f"Images in GenEval's layout: {len(drawings)} in images/."
         if self.detector is None:
             return Conclusion(markdown=f"{where} No detector looked at them (detector=none).", record={"geneval": None})
-        found = {each.filename: each for each in resume_results(folder / "geneval.jsonl")}  # the last one stands
+        # whatever the file has lost is judged again
+        judged = judge_folder(folder / "images", self.detector, folder / "geneval.jsonl")
+        found = {each.filename: each for each in judged}
         results = [found[self._name(drawing)] for drawing in drawings]
         write_whole(folder / "geneval.jsonl", "".join(result.to_line() for result in results))
         summary = official_summary(results)

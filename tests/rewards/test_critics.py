@@ -1,88 +1,35 @@
 """Critics: what is asked about a drawing, and what the exact one says."""
 
-import copy
 import json
-import pickle
 
 import numpy as np
 import pytest
+from drawn import BOTH, CIRCLE, FAULT, GREEN, HALF, PROMPT, REST, SQUARE, Says, draw, said, told
 
 from strokes.agents.rollout import chunks, rollout
-from strokes.agents.scripted import TEACHING, Habits, ScriptedPainter, demonstrate
-from strokes.envs.protocols import Cost, Reward
-from strokes.envs.scenes.render import COLORS, SHAPES, Object, Scene, render
+from strokes.agents.scripted import Habits, ScriptedPainter
+from strokes.envs.protocols import Cost
+from strokes.envs.scenes.render import COLORS, SHAPES
 from strokes.envs.scenes.tasks import sample_task
-from strokes.envs.stages import Emission, Stage
-from strokes.envs.testing import RewardConformance, sample_transcripts
-from strokes.envs.transcript import GIVEN, Ending, Entry, Transcript
+from strokes.envs.stages import Stage
+from strokes.envs.transcript import GIVEN, Entry
 from strokes.rewards.critics import (
     QUESTIONS,
     AnsweringCritic,
-    Judgement,
     Query,
     RemoteCritic,
     outcome_of,
     queries_of,
 )
 from strokes.rewards.exact import ExactCritic
-from strokes.rewards.judged import OUTCOME, JudgedReward, judge_all
+from strokes.rewards.judged import OUTCOME, judge_all
 from strokes.rewards.question import Verdict
 from strokes.rewards.review import review
-
-PROMPT = "a red circle left of a blue square"
-
-
-def draw(*objects):
-    """(colour, shape, cell) on a canvas of 48 px; cells 0 to 8 in reading order."""
-    items = [Object(shape, color, 8 + 16 * (cell % 3), 8 + 16 * (cell // 3), 6) for color, shape, cell in objects]
-    return render(Scene(tuple(items), 48))
-
-
-CIRCLE, SQUARE, GREEN = ("red", "circle", 3), ("blue", "square", 4), ("green", "square", 4)
-BOTH = (
-    "<ins>add a red circle at the left and a blue square at the center</ins><des>a red circle and a blue square</des>"
-)
-HALF = "<ins>add a red circle at the left</ins><des>a red circle</des>"
-REST = "<ins>add a blue square at the center</ins><des>a red circle and a blue square</des>"
-FAULT = "the sketch shows a green square<refine>change the green square at the center to blue</refine>"
-DONE = "the sketch follows the plan and the prompt is complete"
-
-
-def told(*said, prompt=PROMPT, ended=Ending.STOP):
-    """A transcript in which each content takes the one stage that is legal for it."""
-    transcript = Transcript(prompt=prompt, size=48)
-    for content in said:
-        is_plan = isinstance(content, str) and content.startswith("<ins>")
-        (stage,) = (
-            s
-            for s in transcript.legal()
-            if s is not Stage.STOP
-            and s.is_image != isinstance(content, str)
-            and (s is Stage.PLAN) == (is_plan and isinstance(content, str))
-        )
-        assert not transcript.record(Emission(stage, content))
-    transcript.ended = ended
-    return transcript
 
 
 def exactly(**query):
     (judgement,) = ExactCritic().judge([Query(prompt=PROMPT, **query)])
     return judgement
-
-
-class Says:
-    """A judge that answers from a list, and remembers what it was asked."""
-
-    def __init__(self, *verdicts):
-        self.verdicts, self.asked = verdicts, []
-
-    def ask(self, requests):
-        self.asked += requests
-        return [self.verdicts[k % len(self.verdicts)] for k in range(len(requests))]
-
-
-def said(choice, **notes):
-    return Verdict(status="ok", data={"choice": choice, **notes}, prompt_tokens=10, completion_tokens=5, attempts=2)
 
 
 def test_every_plan_and_image_is_asked_about_with_what_it_was_made_from():
@@ -234,74 +181,3 @@ def test_a_model_that_answers_gives_its_probabilities():
     images, questions = model.seen
     assert images[0].min() == 255 and np.array_equal(images[1], draw(CIRCLE, GREEN))
     assert "a red circle and a blue square" in questions[1] and questions[1].endswith("Answer yes or no.")
-
-
-def score(transcript, critic=None, **options):
-    reward: Reward = JudgedReward(critic=critic or ExactCritic(), **options)
-    (found,) = reward([transcript])
-    assert len(found.steps) == len(found.pay) == len(transcript.emissions)
-    return found
-
-
-def test_a_faultless_drawing_earns_nothing_on_its_way_and_one_in_the_end():
-    found = score(told(HALF, draw(CIRCLE), "the sketch follows the plan", REST, draw(CIRCLE, SQUARE), DONE))
-    assert found.total == 1 and found.pay == (0,) * 6
-    assert found.steps[2] == {"inspect": 1.0}
-
-
-def test_faults_cost_and_a_refinement_makes_good():
-    found = score(told(BOTH, draw(CIRCLE, GREEN), FAULT, draw(CIRCLE, SQUARE)), process=0.5)
-    assert found.steps == ({"plan": 1}, {"sketch": 0}, {"inspect": 1}, {"refine": 1})
-    assert found.pay == (0, -0.5, 0, 0.5) and found.total == 1
-    missed = score(told(BOTH, draw(CIRCLE, GREEN), DONE))
-    assert missed.steps[2] == {"inspect": 0} and missed.pay[2] == -0.5 and missed.total == 0
-
-
-def test_a_drawing_that_ended_without_an_image_is_wrong_and_one_under_way_is_not_judged():
-    assert score(told(HALF)).total == 0
-    assert score(told(HALF, ended=None)).total is None
-
-
-class Silent(ExactCritic):
-    """Knows everything and does not speak of one kind."""
-
-    def __init__(self, kind):
-        self.kind = kind
-
-    def judge(self, queries):
-        known = super().judge(queries)
-        return [Judgement(p_yes=None) if q.kind == self.kind else j for q, j in zip(queries, known, strict=True)]
-
-
-def test_a_missing_verdict_is_missing_wherever_it_counts():
-    drawing = told(BOTH, draw(CIRCLE, GREEN), FAULT, draw(CIRCLE, SQUARE))
-    found = score(drawing, Silent("sketch"))
-    assert found.steps == ({"plan": 1}, {"sketch": None}, {"inspect": None}, {"refine": None})
-    assert [found.is_missing(k) for k in range(4)] == [False, True, True, True] and found.total == 1
-    assert score(drawing, Silent("outcome")).total is None
-    planless = score(drawing, Silent("plan"))
-    assert planless.steps == ({"plan": None}, {"sketch": 0}, {"inspect": None}, {"refine": None})
-
-
-def test_choosing_among_drawings_needs_the_outcome_alone():
-    judge = Says(said("yes"))
-    found = score(told(BOTH, draw(CIRCLE, SQUARE), DONE), RemoteCritic(judge), is_outcome_only=True)
-    assert [request.question.name for request in judge.asked] == ["outcome"]
-    assert found.total == 1 and found.pay[:2] == (0, 0) and found.cost.calls == 2
-
-
-def test_the_reward_travels():
-    reward = JudgedReward(critic=ExactCritic())
-    drawing = told(BOTH, draw(CIRCLE, GREEN))
-    for other in (copy.deepcopy(reward), pickle.loads(pickle.dumps(reward))):
-        assert other([drawing]) == reward([drawing])
-
-
-class TestJudgedReward(RewardConformance):
-    def make_reward(self) -> Reward:
-        return JudgedReward(critic=ExactCritic())
-
-    def make_transcripts(self) -> list[Transcript]:
-        rng = np.random.default_rng(0)
-        whole = [demonstrate(sample_task(rng), rng, 48, TEACHING) for _ in range(6)]
-        return [*sample_transcripts(), *whole, *(t.cut(k) for t in whole[:2] for k in range(len(t.emissions)))]

@@ -177,6 +177,16 @@ def test_a_run_that_was_killed_while_it_was_judged_is_judged_and_not_drawn_again
     assert Path("run/geneval.jsonl").read_bytes() == Path("whole/geneval.jsonl").read_bytes()
 
 
+def test_a_results_file_that_was_cut_is_made_whole_again(strokes_evaluate, tmp_path):
+    own_prompts(tmp_path / "own.jsonl")
+    own = ("benchmark=geneval", "benchmark.metadata=own.jsonl", "detector=miniworld", "policy=scripted", "out=run")
+    assert strokes_evaluate(*own, "num_samples=1") == 0
+    results, whole = Path("run/geneval.jsonl"), Path("run/geneval.jsonl").read_bytes()
+    results.write_bytes(whole[: len(whole) // 2])
+    assert strokes_evaluate(*own, "num_samples=1") == 0
+    assert results.read_bytes() == whole
+
+
 def test_prompts_that_occur_again_are_drawn_again_and_not_too_often(strokes_evaluate, tmp_path, capsys):
     own_prompts(tmp_path / "own.jsonl")
     lines = (tmp_path / "own.jsonl").read_text().splitlines(True)
