@@ -16,7 +16,7 @@ accepts."""
 CacheMode = Literal["read_write", "read_only", "off"]
 TokensName = Literal["max_tokens", "max_completion_tokens"]
 OURS = frozenset({"messages", "model", "response_format", "stream"})
-"""Keys of a request that are not for `extra_body`."""
+"""Keys of a request that are not for ``extra_body``."""
 TABLES = frozenset({"extra_body", "prices"})
 """Settings of which null means an empty one: the command line could not fill an empty one of a file."""
 NO_KEY = "EMPTY"
@@ -180,9 +180,7 @@ class JudgeSettings:
             ValueError: An unknown key, or a value that makes no sense.
         """
         _known(values, cls, "judge")
-        nested = {
-            name: value for name, value in values.items() if not (value is None and name in ("extra_body", "prices"))
-        }
+        nested = {name: value for name, value in values.items() if not (value is None and name in TABLES)}
         if isinstance(concurrency := values.get("concurrency"), Mapping):
             _known(concurrency, Concurrency, "judge.concurrency")
             nested["concurrency"] = Concurrency(**concurrency)
