@@ -11,14 +11,11 @@ with the same noise. A cell that was killed goes on where it stood; a cell that 
 
 import hashlib
 import json
-import os
 import re
-import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ import numpy as np
 from ..agents.load import NANO
 from ..envs.files import replacing
 from ..rewards.interval import OVERALL
+from .grid import children_seconds, claimed, missing, path_of
 from .pairing import pair
 
 EXPERIMENTS = ("text-only", "image-only", "joint-outcome", "joint-stages", "joint-improvement", "price")
@@ -53,22 +51,11 @@ def main(arguments: Sequence[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    for experiment, seed in missing(RESULTS):
+    for experiment, seed in missing(RESULTS, EXPERIMENTS, SEEDS):
         if (code := run(experiment, seed)) is not None:
             return code
     print("every cell is there, or somebody is at it")
     return 0
-
-
-def missing(results: Path) -> list[tuple[str, int]]:
-    """Cells without a result, the first seed of all experiments first."""
-    cells = [(experiment, seed) for seed in SEEDS for experiment in EXPERIMENTS]
-    return [cell for cell in cells if not path_of(results, *cell).exists()]
-
-
-def path_of(results: Path, experiment: str, seed: int) -> Path:
-    """Where a cell's result is kept."""
-    return results / experiment / f"{seed}.json"
 
 
 def run(experiment: str, seed: int) -> int | None:
@@ -79,7 +66,7 @@ def run(experiment: str, seed: int) -> int | None:
             return None
         print(f"cell {experiment} {seed} in {folder}", flush=True)
         evaluate_start()
-        begun, spent = time.perf_counter(), _children()
+        begun, spent = time.perf_counter(), children_seconds()
         command = [
             sys.executable,
             "-m",
@@ -90,7 +77,7 @@ def run(experiment: str, seed: int) -> int | None:
         ]
         if code := subprocess.run(command, check=False).returncode:
             return code
-        seconds = {"wall": time.perf_counter() - begun, "cpu": _children() - spent}
+        seconds = {"wall": time.perf_counter() - begun, "cpu": children_seconds() - spent}
         for mode in MODES:
             _evaluate(mode, folder / mode, f"policy.adapter={folder / 'adapter'}")
         start = {"checkpoint": NANO.name, "sha256": _sha256(NANO / "ema.safetensors")}
@@ -119,12 +106,6 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _children() -> float:
-    """CPU seconds of all subprocesses so far."""
-    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return spent.ru_utime + spent.ru_stime
-
-
 def _record(folder: Path) -> dict[str, Any]:
     """What a cell's files say, as plain data."""
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -146,24 +127,6 @@ def _record(folder: Path) -> dict[str, Any]:
             "against the start": {metric: paired[metric]["rows"] for metric in ("strict", "soft")},
         }
     return found
-
-
-@contextmanager
-def claimed(folder: Path, waits: bool = False) -> Iterator[bool]:
-    """Whether this process may work in ``folder``: nobody else is at it, or whoever was is gone."""
-    import fcntl
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
-        yield True
 
 
 def table(results: Path) -> str:

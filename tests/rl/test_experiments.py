@@ -11,12 +11,13 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from strokes.rl import experiments
-from strokes.rl.experiments import EXPERIMENTS, SEEDS, claimed, main, missing, path_of, table
+from strokes.rl.experiments import EXPERIMENTS, SEEDS, main, table
+from strokes.rl.grid import claimed, missing, path_of
 from strokes.rl.settings import Settings, nested
 
 HELD = """
 from pathlib import Path
-from strokes.rl.experiments import claimed
+from strokes.rl.grid import claimed
 with claimed(Path({!r})) as mine:
     print(mine, flush=True)
     input()
@@ -61,14 +62,14 @@ def place(tmp_path, monkeypatch):
 
 
 def test_the_first_seeds_of_all_experiments_come_first(tmp_path):
-    cells = missing(tmp_path)
+    cells = missing(tmp_path, EXPERIMENTS, SEEDS)
     assert cells == [(experiment, seed) for seed in SEEDS for experiment in EXPERIMENTS]
     for cell in (cells[0], cells[2], cells[-1]):
         write(tmp_path, *cell)
-    assert missing(tmp_path) == [cells[1], *cells[3:-1]]
+    assert missing(tmp_path, EXPERIMENTS, SEEDS) == [cells[1], *cells[3:-1]]
     for cell in cells:
         write(tmp_path, *cell)
-    assert missing(tmp_path) == []
+    assert missing(tmp_path, EXPERIMENTS, SEEDS) == []
 
 
 def test_a_folder_has_one_holder_until_it_leaves(tmp_path):
@@ -146,7 +147,7 @@ def test_wrong_arguments_are_refused(words, place, capsys):
 
 
 def test_the_next_missing_cell_is_run_and_its_failure_is_told(place):
-    write(place.results, *missing(place.results)[0])
+    write(place.results, *missing(place.results, EXPERIMENTS, SEEDS)[0])
     assert main([]) == 7
     (command,) = place.commands
     assert command == [f"+experiment={EXPERIMENTS[1]}", "seed=0", f"out={place.work / EXPERIMENTS[1] / '0'}"]
@@ -162,7 +163,7 @@ def test_a_cell_that_somebody_is_at_is_passed_over(place, capsys):
 
 
 def test_with_every_cell_there_nothing_is_run(place, capsys):
-    for cell in missing(place.results):
+    for cell in missing(place.results, EXPERIMENTS, SEEDS):
         write(place.results, *cell)
     assert main([]) == 0
     assert "every cell is there" in capsys.readouterr().out and place.commands == []
