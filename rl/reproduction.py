@@ -1,0 +1,267 @@
+"""The paper's tables 4 to 7 on the mini-world: cells (experiment, seed), one by one, kept in ``docs/results/paper``.
+
+    python -m strokes.rl.reproduction                       # the next cell that is missing
+    python -m strokes.rl.reproduction table7/both 2         # this one
+    python -m strokes.rl.reproduction size=tiny             # the next one of bagel-tiny
+    python -m strokes.rl.reproduction tables                # the tables of all cells that are there
+
+All models of a size start from one base (``mixture=base``: draws, edits and describes, knows nothing of the process)
+and are trained for the same tokens; what differs is the data. Critique is self-sampled as in the paper: the model
+trained on multi-turn generation alone (``table7/multi-turn``, seed 0) proposes plans and draws sketches, which are then
+judged. A cell makes what it needs and is not there yet: the base, the model that self-samples, data sets. Everything
+goes on where it stood when it was killed.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..envs.files import replacing
+from .evaluation_folder import EvaluationFolder, fingerprint
+from .grid import children_seconds, claimed, missing, path_of
+from .reproduction_tables import tables
+
+WORK, RESULTS = Path("outputs/paper"), Path("docs/results/paper")
+SEEDS = (0, 1, 2)
+SAMPLER = {"edits": "table7/multi-turn", "additive": "table5/additive"}
+"""Who self-samples the critique, by the multi-turn data it is about."""
+JUDGED = ("table4/best-of-n", "table4/planner", "table4/inspector")
+"""Experiments that train nothing: other ways to use the models of other cells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What is particular to a size of model; measured, see docs/paper.md."""
+
+    policy: str
+    """Whose sampling is used."""
+    base: Sequence[str]
+    """Settings of the base's pre-training."""
+    sft: Sequence[str]
+    """Settings of every supervised training, beyond those of the experiment."""
+    scale: float
+    """Share of the paper's numbers of samples: about as many as one training sees."""
+    seeds: Sequence[int]
+
+
+SIZES = {
+    "nano": Size(
+        policy="bagel-nano",
+        base=("preset=nano", "tokens=10_000_000", "flat=0.4", "ce_weight=1.0", "lr=3.0e-3"),
+        sft=(),
+        scale=0.25,
+        seeds=SEEDS,
+    ),
+    "tiny": Size(
+        policy="bagel-tiny",
+        base=("preset=tiny", "tokens=13_000_000", "flat=0.4", "ce_weight=1.0"),
+        sft=(),
+        scale=0.25,
+        seeds=(0,),
+    ),
+}
+DATA: Mapping[str, Mapping[str, str]] = {
+    "table5/additive": {"multi_turn": "additive"},
+    "table5/additive-critique": {
+        "multi_turn": "additive",
+        "conflict": "additive-conflict",
+        "alignment": "additive-alignment",
+    },
+    "table7/multi-turn": {"multi_turn": "edits"},
+    "table7/conflict": {"multi_turn": "edits", "conflict": "conflict"},
+    "table7/alignment": {"multi_turn": "edits", "alignment": "alignment"},
+    "table7/both": {"multi_turn": "edits", "conflict": "conflict", "alignment": "alignment"},
+    "table6/symbolic": {"multi_turn": "edits", "conflict": "symbolic", "alignment": "alignment"},
+    "table4/one-shot": {"multi_turn": "edits"},
+}
+"""Data sets of each subset that an experiment trains on."""
+EXPERIMENTS = (*DATA, *JUDGED)
+
+
+class Failed(Exception):
+    """A command of a cell ended with an error; ``args[0]`` is its exit code."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where the cells of one size are worked on."""
+
+    name: str
+    size: Size
+
+    @property
+    def work(self) -> Path:
+        """Folder of everything."""
+        return WORK / self.name
+
+    @property
+    def results(self) -> Path:
+        """Folder of the results."""
+        return RESULTS / self.name
+
+    def folder(self, experiment: str, seed: int) -> Path:
+        """A cell's own."""
+        return self.work / experiment / str(seed)
+
+    def checkpoint(self, experiment: str, seed: int) -> Path:
+        """What a cell trains."""
+        return self.folder(experiment, seed) / "train" / "checkpoint"
+
+    # What cells are made of; each is made once, whoever comes first.
+
+    def base(self) -> Path:
+        """The start of all training."""
+        with claimed(self.work / "base", waits=True):
+            folder = self.work / "base"
+            if not (folder / "metrics.json").exists():
+                _command("strokes.sft.pretrain", "mixture=base", *self.size.base, f"out={folder}")
+        return folder / "checkpoint"
+
+    def data(self, name: str) -> Path:
+        """A data set."""
+        folder = self.work / "data" / name
+        kind = "additive" if name.startswith("additive") else "edits"
+        words = [f"scale={self.size.scale}", f"out={folder}"]
+        if kind == "additive":
+            words.append("multi_turn.detour_rate=0.0")
+        subset = name.removeprefix("additive-") if name not in ("edits", "additive") else "multi_turn"
+        if subset == "symbolic":
+            words.append("conflict.source=symbolic")
+            subset = "conflict"
+        elif subset != "multi_turn":
+            words += [f"sampler.policy={self.size.policy}", f"sampler.path={self.trained(SAMPLER[kind], 0)}"]
+        with claimed(folder, waits=True):
+            if not (folder / "table1.json").exists():
+                _command("strokes.sft.build", f"subset={subset}", *words)
+        return folder / subset
+
+    def trained(self, experiment: str, seed: int) -> Path:
+        """The checkpoint of an experiment."""
+        folder = self.folder(experiment, seed) / "train"
+        with claimed(folder, waits=True):
+            if not (folder / "metrics.json").exists():
+                words = [f"data.{subset}.path={self.data(name)}" for subset, name in DATA[experiment].items()]
+                words += [f"model.init={self.base()}", f"seed={seed}", f"out={folder}"]
+                _command("strokes.sft.train", f"experiment={experiment}", *self.size.sft, *words)
+        return folder / "checkpoint"
+
+    def evaluated(self, experiment: str, seed: int) -> Path:
+        """The evaluation of an experiment."""
+        folder = self.folder(experiment, seed) / "evaluation"
+        with claimed(folder, waits=True):
+            if not (folder / "metrics.json").exists():
+                words = [*self._policy(experiment, seed), f"seed={seed}", "threads=1", f"out={folder}"]
+                with _oracle(experiment) as server:
+                    _command("strokes.rl.evaluate", *words, *server)
+        return folder
+
+    def _policy(self, experiment: str, seed: int) -> list[str]:
+        if experiment == "table4/one-shot":
+            return ["policy=one-shot", f"policy.path={self.trained(experiment, seed)}"]
+        if experiment == "table4/best-of-n":
+            path, like = self.trained("table4/one-shot", seed), self.evaluated("table7/both", seed)
+            return ["policy=best-of-n", f"policy.path={path}", f"policy.like={like}"]
+        if experiment in JUDGED:
+            name = experiment.removeprefix("table4/")
+            return [f"policy={name}", "policy.painter=one-shot", f"policy.path={self.base()}"]
+        return [f"policy={self.size.policy}", f"policy.path={self.trained(experiment, seed)}"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; the exit code, 0 if it did what was asked."""
+    words = list(arguments)
+    name = words.pop(0).removeprefix("size=") if words and words[0].startswith("size=") else "nano"
+    if name not in SIZES:
+        return _fail(f"Expected size to be one of {', '.join(SIZES)}, got {name!r}.")
+    bench = Bench(name=name, size=SIZES[name])
+    if words == ["tables"]:
+        print(tables(bench.results))
+        return 0
+    if len(words) == 2 and words[0] in EXPERIMENTS and words[1].isdecimal():
+        return _run(bench, words[0], int(words[1])) or 0
+    if words:
+        return _fail(
+            f"Expected nothing, `tables`, or one of {', '.join(EXPERIMENTS)} and a seed, got {' '.join(words)}."
+        )
+    for experiment, seed in missing(bench.results, EXPERIMENTS, bench.size.seeds):
+        if (code := _run(bench, experiment, seed)) is not None:
+            return code
+    print("every cell is there, or somebody is at it")
+    return 0
+
+
+def _run(bench: Bench, experiment: str, seed: int) -> int | None:
+    """Run a cell; its exit code, or ``None`` where somebody else is at it."""
+    with claimed(bench.folder(experiment, seed)) as mine:
+        if not mine:
+            print(f"somebody is at {experiment} {seed}", file=sys.stderr)
+            return None
+        print(f"cell {experiment} {seed} in {bench.folder(experiment, seed)}", flush=True)
+        try:
+            record = _result(bench, experiment, seed)
+        except Failed as failure:
+            return int(failure.args[0])
+        with replacing(path_of(bench.results, experiment, seed)) as partial:
+            partial.write_text(json.dumps(record) + "\n")
+    with replacing(bench.results / "tables.md") as partial:
+        partial.write_text(tables(bench.results) + "\n")
+    return 0
+
+
+def _result(bench: Bench, experiment: str, seed: int) -> dict[str, Any]:
+    """Make a cell and read what came of it, as plain data."""
+    record: dict[str, Any] = {"experiment": experiment, "seed": seed, "base": fingerprint(bench.base())}
+    if experiment in DATA:
+        begun, spent = time.perf_counter(), children_seconds()
+        record["checkpoint"] = fingerprint(bench.trained(experiment, seed))
+        record["seconds"] = {"wall": time.perf_counter() - begun, "cpu": children_seconds() - spent}
+        folder = bench.folder(experiment, seed) / "train"
+        record["training"] = json.loads((folder / "metrics.json").read_text())
+        record["data"] = {
+            subset: json.loads((bench.data(name).parent / "table1.json").read_text())
+            for subset, name in DATA[experiment].items()
+        }
+    folder = bench.evaluated(experiment, seed)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    record["evaluation"] = {key: metrics[key] for key in ("rows", "inspections", "refinements", "conduct")}
+    strict: dict[str, list[tuple[str, float | None]]] = {}
+    for drawing in sorted(EvaluationFolder(folder).drawings(), key=lambda each: (each.prompt_id, each.seed)):
+        strict.setdefault(drawing.task, []).append((drawing.prompt_id, drawing.strict))
+    record["strict"] = strict
+    return record
+
+
+@contextmanager
+def _oracle(experiment: str) -> Iterator[list[str]]:
+    """Settings of the remote model that an experiment asks: the server that knows the mini-world."""
+    if experiment not in ("table4/planner", "table4/inspector"):
+        yield []
+        return
+    command = [sys.executable, "tests/rewards/truthful.py"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield [f"judge.base_url={server.stdout.readline().strip()}", "judge.model=truth"]
+        finally:
+            server.terminate()
+
+
+def _command(module: str, *words: str) -> None:
+    print(" ".join(("python -m", module, *words)), flush=True)
+    if code := subprocess.run([sys.executable, "-m", module, *words], check=False).returncode:
+        raise Failed(code)
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
