@@ -87,9 +87,9 @@ class Editor:
         full = contexts.open(len(sessions))
         texts = contexts.open(len(sessions)) if pictures.sampling.cfg_img_scale > 1 else []
         try:
-            told = [self._told(session) for session in sessions]
-            items = [[*seen, text] for seen, text in zip(self._seen(sessions), told, strict=True)]
-            encoded = contexts.extend([*full, *texts], [*items, *([text] for text in told[: len(texts)])])
+            words = [Text(ids=self.tokenizer.encode(told(session.transcript))) for session in sessions]
+            items = [[*seen, text] for seen, text in zip(self._seen(sessions), words, strict=True)]
+            encoded = contexts.extend([*full, *texts], [*items, *([text] for text in words[: len(texts)])])
             views, bases = [contexts.view(row) for row in full], [contexts.base(row) for row in full]
             branches = Branches(views, bases, [contexts.view(row) for row in texts])
             rngs = [session.rng() for session in sessions]
@@ -115,17 +115,18 @@ class Editor:
             seen[k] = [*self.later.items(canvas, latent)]
         return seen
 
-    def _told(self, session: EditorSession) -> Text:
-        """What is to be drawn: the description of a first image, else the instruction of the last words."""
-        last = session.transcript.accepted[-1]
-        if last.stage is Stage.INSPECT:
-            words = parse_inspection(str(last.content)).refine
-        else:
-            plan = parse_plan(str(last.content))
-            is_whole = session.transcript.canvas is None or plan.ins == INSTRUCTION
-            words = plan.des if is_whole else plan.ins
-        assert words is not None, last  # images follow a plan or an inspection that asks for one
-        return Text(ids=self.tokenizer.encode(words))
+
+def told(transcript: Transcript) -> str:
+    """What is to be drawn next: the description of a first image, else the instruction of the last words."""
+    last = transcript.accepted[-1]
+    if last.stage is Stage.INSPECT:
+        words = parse_inspection(str(last.content)).refine
+    else:
+        plan = parse_plan(str(last.content))
+        is_whole = transcript.canvas is None or plan.ins == INSTRUCTION
+        words = plan.des if is_whole else plan.ins
+    assert words is not None, last  # images follow a plan or an inspection that asks for one
+    return words
 
 
 def _own(session: Session) -> EditorSession:

@@ -10,13 +10,15 @@ from .command import check_number
 from .rollout import ScoreFn
 
 if TYPE_CHECKING:
+    import torch
+
     from .bagel.generate import Sampling
     from .bagel.model import Bagel
     from .bagel.noise import Noise
 
 NAMES = (
     *("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", "best-of-n"),
-    *("planner", "inspector", "custom"),
+    *("planner", "inspector", "flux", "custom"),
 )
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
 """The checkpoint that comes with the package, and is drawn with where none is named."""
@@ -71,6 +73,8 @@ def load_policy(
         return _custom(settings["target"])
     if name in ("bagel", "bagel-tiny", "bagel-nano", "one-shot"):
         return _bagel(settings, steps, guidance, noise, is_recorded)
+    if name == "flux":
+        return _flux(settings, steps, guidance)
     if name in ("planner", "inspector"):
         return _remote(settings, steps, guidance, chat)
     if name == "best-of-n":
@@ -158,8 +162,12 @@ def _painter(settings: Mapping[str, Any], steps: int | None, guidance: float | N
     """Who draws beside a remote model."""
     if settings["painter"] == "strokes":
         return _bagel({**settings, "name": "bagel-tiny"}, steps, guidance)
+    if settings["painter"] == "flux-kontext":
+        return _flux(settings, steps, guidance)
     if settings["painter"] != "one-shot":
-        raise ValueError(f"Expected policy.painter to be strokes or one-shot, got {settings['painter']!r}.")
+        raise ValueError(
+            f"Expected policy.painter to be strokes, one-shot or flux-kontext, got {settings['painter']!r}."
+        )
     from .bagel.tokenizer import Tokenizer
     from .editor import Editor
 
@@ -168,12 +176,27 @@ def _painter(settings: Mapping[str, Any], steps: int | None, guidance: float | N
     return Editor(_model(settings), Tokenizer.load(checkpoint_of(settings)), *sampled)
 
 
+def _flux(settings: Mapping[str, Any], steps: int | None, guidance: float | None) -> Policy:
+    """A FLUX that draws the prompt at once, or one that paints and edits beside a remote model."""
+    from .diffusers import Flux, FluxEditor, FluxOneShot, Kontext
+
+    check_number("steps", steps, 1)
+    check_number("guidance", guidance, 0, NUMBER)
+    path, (dtype, device) = checkpoint_of(settings), _placing(settings)
+    options: dict[str, Any] = {"dtype": dtype, "device": device, "steps": steps, "guidance": guidance}
+    if settings["name"] == "flux":
+        return FluxOneShot(Flux.load(path, **options))
+    return FluxEditor(Kontext.load(path, **options))
+
+
 def checkpoint_of(settings: Mapping[str, Any]) -> Path:
     """Folder of the checkpoint that these settings name, or that ships.
 
     Raises:
         ValueError: There is no such folder.
     """
+    if settings["path"] is None and (settings["name"] == "flux" or settings.get("painter") == "flux-kontext"):
+        raise ValueError("Expected policy.path, the folder of a FLUX pipeline as `hf download` leaves it, got none.")
     path = Path(str(settings["path"] or (NANO if settings["name"] == "bagel-nano" else SHIPPED)))
     if not path.is_dir():
         raise ValueError(f"Expected policy.path to be the folder of a checkpoint, got {str(path)!r}.")
@@ -182,12 +205,23 @@ def checkpoint_of(settings: Mapping[str, Any]) -> Path:
 
 def _model(settings: Mapping[str, Any]) -> "Bagel":
     """The weights of a checkpoint, and of the adapter on top of it where there is one."""
-    import torch
-
     from .adapter import check_fit, merge, read_adapter
     from .bagel.checkpoint import load
 
-    path, dtype = checkpoint_of(settings), getattr(torch, str(settings["dtype"]), None)
+    path, (dtype, device) = checkpoint_of(settings), _placing(settings)
+    adapter = read_adapter(str(settings["adapter"])) if settings.get("adapter") else None
+    model = load(path, dtype=dtype, device=device)
+    if adapter is not None:
+        check_fit(model, adapter)
+        merge(model, adapter)
+    return model
+
+
+def _placing(settings: Mapping[str, Any]) -> "tuple[torch.dtype, str]":
+    """The dtype and the device of a model's weights."""
+    import torch
+
+    dtype = getattr(torch, str(settings["dtype"]), None)
     if not isinstance(dtype, torch.dtype):
         raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {settings['dtype']!r}.")
     device = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -195,12 +229,7 @@ def _model(settings: Mapping[str, Any]) -> "Bagel":
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # no such device, or torch was built without it
         raise ValueError(f"Expected policy.device to be a device of this machine, got {device!r}: {error}.") from error
-    adapter = read_adapter(str(settings["adapter"])) if settings.get("adapter") else None
-    model = load(path, dtype=dtype, device=device)
-    if adapter is not None:
-        check_fit(model, adapter)
-        merge(model, adapter)
-    return model
+    return dtype, device
 
 
 def _custom(target: str | None) -> Policy:

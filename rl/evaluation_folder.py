@@ -113,11 +113,12 @@ class EvaluationFolder:
 
 
 def fingerprint(path: str | Path) -> str:
-    """SHA-256 over the names and contents of the weights of a checkpoint folder, hexadecimal."""
+    """SHA-256 over the names and contents of the weights of a checkpoint folder and its sub-folders, hexadecimal."""
     total = hashlib.sha256()
-    for file in sorted(Path(path).glob("*.safetensors")):
+    for file in sorted(Path(path).rglob("*.safetensors")):
         with open(file, "rb") as stream:
-            total.update(f"{file.name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+            name = file.relative_to(path).as_posix()
+            total.update(f"{name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
     return total.hexdigest()
 
 

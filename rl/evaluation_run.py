@@ -26,7 +26,7 @@ from .evaluation_workers import EvaluationWorker, draw
 from .judges import chat_of, search_judge
 from .progress import progress
 
-WORDLESS = ("one-shot", "best-of-n")
+WORDLESS = ("one-shot", "best-of-n", "flux")
 """Policies whose words are fixed: there is no plan to judge."""
 
 
@@ -100,7 +100,7 @@ class EvaluationRun:
     def _noted(self, k: int, trajectories: Sequence[Trajectory], seconds: float) -> list[Drawing]:
         """A chunk as the exact world sees it; the benchmark's marks are still to come."""
         policy, pending = self.settings.policy, dict.fromkeys(self.benchmark.marks)
-        is_fixed = policy["name"] == "inspector" and policy["painter"] == "one-shot"
+        is_fixed = policy["name"] == "inspector" and policy["painter"] != "strokes"
         said = {
             "is_planned": policy["name"] not in WORDLESS and not is_fixed,
             "is_inspected": policy["name"] not in (*WORDLESS, "planner"),
