@@ -41,8 +41,8 @@ class Size:
 
     policy: str
     """Whose sampling is used."""
-    base: Sequence[str]
-    """Settings of the base's pre-training."""
+    base: Sequence[Sequence[str]]
+    """Settings of the runs of pre-training that make the base, each from the one before."""
     sft: Sequence[str]
     """Settings of every supervised training, beyond those of the experiment."""
     scale: float
@@ -53,14 +53,23 @@ class Size:
 SIZES = {
     "nano": Size(
         policy="bagel-nano",
-        base=("preset=nano", "tokens=10_000_000", "flat=0.4", "ce_weight=1.0", "lr=3.0e-3"),
+        base=(
+            ("mixture=base", "preset=nano", "tokens=10_000_000", "ce_weight=1.0", "lr=3.0e-3"),
+            (
+                *("mixture=base", "mixture.draw.num=30000", "tokens=24_000_000", "flat=0.5"),
+                *("lr=3.0e-3", "warmup=50", "seed=1"),
+            ),
+        ),
         sft=(),
         scale=0.25,
         seeds=SEEDS,
     ),
     "tiny": Size(
         policy="bagel-tiny",
-        base=("preset=tiny", "tokens=13_000_000", "flat=0.4", "ce_weight=1.0"),
+        base=(
+            ("mixture=draw", "preset=tiny", "tokens=5_800_000", "flat=1.0"),
+            ("mixture=base", "tokens=7_000_000", "ce_weight=1.0", "seed=1"),
+        ),
         sft=(),
         scale=0.25,
         seeds=(0,),
@@ -117,10 +126,13 @@ class Bench:
 
     def base(self) -> Path:
         """The start of all training."""
+        start: list[str] = []
         with claimed(self.work / "base", waits=True):
-            folder = self.work / "base"
-            if not (folder / "metrics.json").exists():
-                _command("strokes.sft.pretrain", "mixture=base", *self.size.base, f"out={folder}")
+            for k, words in enumerate(self.size.base):
+                folder = self.work / "base" / str(k)
+                if not (folder / "metrics.json").exists():
+                    _command("strokes.sft.pretrain", *words, *start, f"out={folder}")
+                start = [f"init={folder / 'checkpoint'}"]
         return folder / "checkpoint"
 
     def data(self, name: str) -> Path:
