@@ -58,7 +58,7 @@ class Habits:
 
 TEACHING = Habits(error_rate=0.25, detour_rate=0.25, plan_error_rate=0.1)
 """Habits for demonstrations. Measured on compositions: 2.7 sketches without detours, 3.3 with them, 3.5 with wrong
-plans too (the paper has 3.5 images per trajectory); with errors and refinements 4.5 images."""
+plans too (the paper has 3.5 images per trajectory); with errors and refinements 4.2 images."""
 
 
 class ScriptedPainter:
@@ -202,8 +202,8 @@ def _next_edits(session: ScriptedSession, canvas: Canvas, habits: Habits) -> Seq
     now = adds[:num]
     roomy = left > 1 + -(-(len(adds) - len(now)) // high)
     chance, spots = rng.random(), free_cells([*canvas, *(mark(i, session.size) for i in session.aim(canvas))], rng)
-    if roomy and chance < habits.detour_rate:
-        return detour(now, session.graph, spots, rng)
+    if chance < habits.detour_rate:
+        return detour(now, session.graph, spots, rng) if roomy else now
     if chance < habits.detour_rate + habits.plan_error_rate:
         return plan_error(now, state, session.graph, spots, rng)
     return now
