@@ -182,7 +182,7 @@ def _flux(settings: Mapping[str, Any], steps: int | None, guidance: float | None
 
     check_number("steps", steps, 1)
     check_number("guidance", guidance, 0, NUMBER)
-    path, (dtype, device) = checkpoint_of(settings), _placing(settings)
+    path, (dtype, device) = checkpoint_of(settings), placing(settings)
     options: dict[str, Any] = {"dtype": dtype, "device": device, "steps": steps, "guidance": guidance}
     if settings["name"] == "flux":
         return FluxOneShot(Flux.load(path, **options))
@@ -208,7 +208,7 @@ def _model(settings: Mapping[str, Any]) -> "Bagel":
     from .adapter import check_fit, merge, read_adapter
     from .bagel.checkpoint import load
 
-    path, (dtype, device) = checkpoint_of(settings), _placing(settings)
+    path, (dtype, device) = checkpoint_of(settings), placing(settings)
     adapter = read_adapter(str(settings["adapter"])) if settings.get("adapter") else None
     model = load(path, dtype=dtype, device=device)
     if adapter is not None:
@@ -217,7 +217,7 @@ def _model(settings: Mapping[str, Any]) -> "Bagel":
     return model
 
 
-def _placing(settings: Mapping[str, Any]) -> "tuple[torch.dtype, str]":
+def placing(settings: Mapping[str, Any]) -> "tuple[torch.dtype, str]":
     """The dtype and the device of a model's weights."""
     import torch
 

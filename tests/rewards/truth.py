@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from remote_truth import criticise, decompose
+from story_truth import detour, edit_filter, narrate, rewrite, story
 from wise_truth import is_wise, wise_in_words, wise_v1, wise_verified
 
 from strokes.envs.markup import Plan
@@ -76,12 +77,17 @@ ANSWERS: dict[str, Callable[[Fields, Images], Mapping[str, str]]] = {
     "plan": plan,
     "sketch": sketch,
     "prefer": prefer,
+    "story": story,
+    "detour": detour,
+    "edit_filter": edit_filter,
 }
 """Guarded questions by name: the choice, and what notes there are to say (others are left empty)."""
 
 SAYS: dict[str, Callable[[Fields, Images], str]] = {
     "decompose": decompose,
     "criticise": criticise,
+    "narrate": narrate,
+    "rewrite": rewrite,
     "wise_v1": wise_v1,
     "wise_verified": wise_verified,
 }
