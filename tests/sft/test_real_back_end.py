@@ -115,8 +115,8 @@ def rounds(transcript):
 
 def test_the_whole_line_gives_samples_that_are_true(client):
     """Graphs, plans, detours, pictures and filter, with a judge that looks and an editor that can draw."""
-    samples = maker(client, seed=3).make(2, 12)
-    assert len(samples) == 12 and len({sample.transcript.id for sample in samples}) == 12
+    samples = maker(client, seed=3).make(2, 30)
+    assert len(samples) == len({sample.transcript.id for sample in samples}) == 30
     kinds, num_images = Counter(), []
     for sample in samples:
         transcript, planned = sample.transcript, sample.provenance["planned"]
