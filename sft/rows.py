@@ -116,6 +116,8 @@ def from_row(row: Mapping[str, Any], where: str) -> Sample:
     Raises:
         ValueError: What is wrong with the row; see also ``archive.from_record``.
     """
+    if empty := [name for name in ("images", "segments", "kinds", "graph_hash") if _has_gaps(row[name])]:
+        raise ValueError(f"Expected {where} to have {', '.join(empty)}, got null.")
     images: dict[str, np.ndarray] = {}
     items = [_item(s, row["images"], images, f"{where}, segment {k}") for k, s in enumerate(row["segments"])]
     record = {"format": FORMAT, **{key: row[key] for key in _RECORD}, "emissions": items}
@@ -202,6 +204,10 @@ def _item(
     if name not in images:
         images[name] = decode_image((pictures[index] or {}).get("bytes"), f"{where}, {name}")
     return item | {"image": name, "sha256": segment["sha256"] or pixel_hash(images[name])}
+
+
+def _has_gaps(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and None in value)
 
 
 def _json(value: Mapping[str, Any]) -> str:

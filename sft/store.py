@@ -8,8 +8,9 @@ a machine share them.
 
 import os
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -26,6 +27,8 @@ UNPACKED = ".rows"
 """Folder of the unpacked shards, beside the shards."""
 
 OnBad = Literal["raise", "skip"]
+ReadRow = Callable[[Mapping[str, Any], int, str], Sample]
+"""From a row, its number and what error messages call it to the sample."""
 
 
 def write_shard(path: str | Path, samples: Iterable[Sample]) -> int:
@@ -59,11 +62,26 @@ def read_shard(path: str | Path, *, on_bad: OnBad = "raise", skipped: list[str] 
     Raises:
         ValueError: No such parquet file, columns that are missing, a row that is wrong.
     """
+    yield from read_rows(path, lambda row, _, where: from_row(row, where), schema(), on_bad=on_bad, skipped=skipped)
+
+
+def read_rows(
+    path: str | Path, read: ReadRow, columns: Any, *, on_bad: OnBad = "raise", skipped: list[str] | None = None
+) -> Iterator[Sample]:
+    """Samples of a parquet file of any layout; see ``read_shard``.
+
+    Args:
+        path: The file.
+        read: Raises ``ValueError`` where a row is wrong.
+        columns: The ``pyarrow`` schema of the columns that it reads.
+        on_bad: See ``read_shard``.
+        skipped: See ``read_shard``.
+    """
     _known(on_bad)
     row = 0
-    for batch in _batches(Path(path)):
+    for batch in _batches(Path(path), columns):
         for record in batch.to_pylist():
-            sample = _attempt(record, Path(path), row, on_bad, skipped)
+            sample = _attempt(partial(read, record, row, f"{path}, row {row}"), on_bad, skipped)
             row += 1
             if sample is not None:
                 yield sample
@@ -151,16 +169,16 @@ class DataSet(Sequence[Sample]):
         shard = bisect_right(self._starts, row) - 1
         local = row - self._starts[shard]
         (record,) = self._tables[shard].slice(local, 1).to_pylist()
-        return _attempt(record, self.paths[shard], local, on_bad, self.skipped)
+        return _attempt(partial(from_row, record, f"{self.paths[shard]}, row {local}"), on_bad, self.skipped)
 
 
-def _attempt(record: Any, path: Path, row: int, on_bad: OnBad, skipped: list[str] | None) -> Sample | None:
+def _attempt(read: Callable[[], Sample], on_bad: OnBad, skipped: list[str] | None) -> Sample | None:
     """The sample of a row; ``None`` where it is wrong and passed over."""
     try:
-        return from_row(record, f"{path}, row {row}")
+        return read()
     except ValueError as error:
         if on_bad == "raise":
-            raise ValueError(f"{error} Delete the shard and build it again, or read with on_bad='skip'.") from error
+            raise ValueError(f"{error} Build the file again, or read it with on_bad='skip'.") from error
         if skipped is not None:
             skipped.append(str(error))
         return None
@@ -191,7 +209,7 @@ def _shards(source: str | Path | Sequence[str | Path]) -> list[Path]:
     return paths
 
 
-def _batches(path: Path) -> Iterator[Any]:
+def _batches(path: Path, columns: Any) -> Iterator[Any]:
     """The row groups of a parquet file; damage is a ``ValueError`` that names the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -200,23 +218,18 @@ def _batches(path: Path) -> Iterator[Any]:
         raise ValueError(f"Expected a parquet file, got no file {str(path)!r}.")
     try:
         with pq.ParquetFile(path) as file:
-            _check_columns(path, file.schema_arrow)
+            if missing := [name for name in columns.names if name not in file.schema_arrow.names]:
+                raise ValueError(
+                    f"Expected {str(path)!r} with the columns {', '.join(columns.names)}, got none of the name "
+                    f"{', '.join(missing)}; BAGEL's own files are read by sft.bagel_layout, samples by sft.store."
+                )
             for group in range(file.num_row_groups):
-                yield from file.read_row_group(group).cast(schema()).to_batches()
+                yield from file.read_row_group(group, columns.names).cast(columns).to_batches()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"Expected {str(path)!r} to be a whole parquet file, got: {' '.join(str(error).split())} Delete it and "
             "build it again."
         ) from error
-
-
-def _check_columns(path: Path, found: Any) -> None:
-    wanted = schema()
-    if missing := [name for name in wanted.names if name not in found.names]:
-        raise ValueError(
-            f"Expected {str(path)!r} to have the columns of a shard, got none of the name {', '.join(missing)}; "
-            "BAGEL's own files are read by sft.bagel_layout."
-        )
 
 
 def _unpack(path: Path, folder: Path | None) -> Any:
@@ -229,7 +242,7 @@ def _unpack(path: Path, folder: Path | None) -> Any:
     target = folder / f"{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}.arrow"
     if not target.exists():
         with _whole(target) as file, pa.ipc.new_file(file, schema()) as writer:
-            for batch in _batches(path):
+            for batch in _batches(path, schema()):
                 writer.write_batch(batch)
     return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
 
