@@ -57,7 +57,7 @@ def test_a_cell_makes_its_base_its_sampler_and_its_data_once(place):
     sampler, own = (words for module, words in place.commands if module == "sft.train")
     assert f"experiment={SAMPLER['edits']}" in sampler and "seed=0" in sampler
     assert "experiment=table7/conflict" in own and "seed=1" in own
-    critique = place.commands[3][1]
+    critique = next(words for _, words in place.commands if "subset=conflict" in words)
     assert "subset=conflict" in critique and f"sampler.path={bench.checkpoint(SAMPLER['edits'], 0)}" in critique
     place.commands.clear()
     bench.evaluated("table7/conflict", 1)
