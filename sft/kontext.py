@@ -35,18 +35,17 @@ from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.question import Judge
 from .edit_filter import Painted, rejections
+from .multi_turn import DETOUR_RATE, MAX_IMAGES
 from .real_graphs import RealGraph, Vocabulary
 from .sample import Maker, Sample, Subset
-from .storyteller import DETOUR_RATE, MAX_IMAGES, Failure, Outline, Story, Storyteller
+from .scene_prompts import SPLITS, VALIDATION_EVERY
+from .storyteller import Failure, Outline, Story, Storyteller
 
 if TYPE_CHECKING:
     from ..agents.diffusers import ImageEditor
 
 WAVE = 32
 """Candidates that are told, painted and judged together: enough to keep a judge's server busy."""
-VALIDATION_EVERY = 64
-"""One graph in so many is for validation, by its hash."""
-SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +75,10 @@ class KontextSettings:
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("size", 16), ("steps", 1), ("tries", 1)):
-            check_number(f"real.{name}", getattr(self, name), least)
-        check_number("real.guidance", self.guidance, 0, (int, float))
+            check_number(f"multi_turn.real.{name}", getattr(self, name), least)
+        check_number("multi_turn.real.guidance", self.guidance, 0, (int, float))
         if self.split not in SPLITS:
-            raise ValueError(f"Expected real.split among {', '.join(SPLITS)}, got {self.split!r}.")
+            raise ValueError(f"Expected multi_turn.real.split among {', '.join(SPLITS)}, got {self.split!r}.")
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "KontextSettings":
@@ -90,9 +89,11 @@ class KontextSettings:
         """
         known = {item.name for item in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"Expected real with keys among {', '.join(sorted(known))}, got {', '.join(unknown)}.")
+            raise ValueError(
+                f"Expected multi_turn.real with keys among {', '.join(sorted(known))}, got {', '.join(unknown)}."
+            )
         if lacking := [name for name in ("path", "judge") if not values.get(name)]:
-            raise ValueError(f"Expected real.{' and real.'.join(lacking)} for backend=real, got none.")
+            raise ValueError(f"Expected multi_turn.real with {' and '.join(lacking)} for backend=real, got none.")
         return cls(**values)
 
 
@@ -235,8 +236,8 @@ class KontextMultiTurn:
 
 
 def split_of(graph: RealGraph) -> str:
-    """ "train" or "validation", by the graph's hash."""
-    return SPLITS[int(graph.canonical_hash()[:12], 16) % VALIDATION_EVERY == 0]
+    """ "train" or "validation", by the graph's hash, as in the mini-world."""
+    return SPLITS[int(graph.canonical_hash()[-8:], 16) % VALIDATION_EVERY == 0]
 
 
 def _told(counts: Mapping[str, Any]) -> str:

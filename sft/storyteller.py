@@ -21,13 +21,10 @@ from ..agents.remote_chat import Inquiry, consult
 from ..envs.markup import Inspection, Plan
 from ..envs.protocols import Chat
 from ..rewards.question import Judge, Request
+from .multi_turn import DETOUR_RATE, MAX_IMAGES
 from .real_graphs import PHOTO, RealGraph
 from .story_questions import DETOURS, NARRATE, REWRITE, TRUE_DETOUR, TRUE_STORY, read_detour, read_plans, refusal
 
-MAX_IMAGES = 5
-"""The paper's cap."""
-DETOUR_RATE = 0.25
-"""Share of steps that become detours: with it the mini-world's drawings have the paper's 3.5 images."""
 FOLLOWS = "the sketch follows the plan"
 
 
