@@ -41,6 +41,7 @@ def test_flux_draws_at_once(run):
     assert len(settings["checkpoint"]) == 64 and settings["checkpoint"] != NO_WEIGHTS
 
 
+@pytest.mark.slow  # the same way as the one above; the policy has its own tests
 def test_kontext_draws_what_a_remote_model_plans(run):
     with Truthful() as server:
         judge = (
