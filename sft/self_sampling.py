@@ -1,13 +1,15 @@
-"""Trajectories over the model's own sketches: the faults it really makes, inspected and corrected exactly.
+"""Self-sampling: the faults a model really makes, as context for inspections and corrections that are exact.
 
-The paper's instruction-intermediate critique is self-sampled too. Here the model draws every sketch and the
-scripted painter does the rest: it plans, inspects with the detector and, where the sketch is wrong, says so and
-draws the correction. The sketches are context; the inspections and corrections are learnt.
+The paper's critique of plans is self-sampled (arXiv 2604.04746, section 3.2). Either the model takes one turn of one
+drawing, a plan (``conflict``) or a sketch (``alignment``), or it draws every sketch of a trajectory
+(``self_sampled``), for pre-training. The scripted painter does the rest: it plans, inspects with the detector and,
+where something is wrong, says so and corrects it. What the model did is context; what the painter says of it is learnt.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -15,20 +17,54 @@ from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.human import Relay
 from ..agents.interleaved import TINY, Interleaved
-from ..agents.rollout import Rules, play
+from ..agents.load import NANO
+from ..agents.rollout import Rules, play, torch_threads
 from ..agents.scripted import Habits, ScriptedPainter
 from ..envs.protocols import Policy
 from ..envs.scenes.tasks import sample_task
 from ..envs.stages import Stage
 from ..envs.transcript import Transcript
+from .drafts import BATCH, mask_of
 
-BATCH = 64
-"""Canvases that advance together; part of what fixes the result."""
 BUDGET = 24
 """Emissions after which a drawing is given up: a painter needs 4 for each of at most 4 rounds."""
 
 CARELESS = replace(TINY, num_timesteps=5, cfg_text_scale=1.0)
 """How the model sketches here: 4 steps without guidance, so that it errs often enough to learn from."""
+
+
+def load_sampler(path: str | Path | None = None) -> Interleaved:
+    """The checkpoint that is sampled: greedy until ``heated``, careless in sketching; by default bagel-nano."""
+    return Interleaved.load(NANO if path is None else path, CARELESS)
+
+
+def heated(policy: Policy, temperature: float) -> Policy:
+    """``policy``, set to sample texts at a temperature where that can be set; others sample as they do."""
+    if isinstance(policy, Interleaved):
+        policy.temperature = temperature
+    return policy
+
+
+def take_turns(
+    policy: Policy, transcripts: Sequence[Transcript], stage: Stage, seed: Sequence[int], rules: Rules
+) -> list[str]:
+    """One emission of ``policy`` on each transcript, all of one stage, as context.
+
+    Results are the same for the same batch and seed: it advances together, on one thread.
+
+    Returns:
+        Why each emission is illegal; "" where it is not.
+    """
+    sessions = [policy.start(each, rules.size, (*seed, k)) for k, each in enumerate(transcripts)]
+    try:
+        with torch_threads(1):
+            replies = policy.act(sessions, [mask_of(stage)] * len(sessions))
+    finally:
+        policy.close(sessions)
+    return [
+        transcript.record(reply.emission, grammar=rules.grammar, max_chars=rules.max_chars, loss=False)
+        for transcript, reply in zip(transcripts, replies, strict=True)
+    ]
 
 
 def self_sampled(sketcher: Policy, habits: Habits, seed: int, size: int, start: int = 0) -> Iterator[Transcript]:
