@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
@@ -41,14 +42,26 @@ def write_shard(path: str | Path, samples: Iterable[Sample]) -> int:
         ValueError: A sample that could not be read back; see ``rows.to_row``.
         OSError: The folder cannot be written, or the disk is full; nothing is left behind.
     """
+    samples = list(samples)
+    write_bytes(path, shard_bytes(samples))
+    return len(samples)
+
+
+def shard_bytes(samples: Iterable[Sample]) -> bytes:
+    """The content of a parquet file; the same bytes for the same samples."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    buffer = BytesIO()
     table = pa.Table.from_pylist([to_row(sample) for sample in samples], schema())
-    path = Path(path)
-    with _whole(path) as file:
-        pq.write_table(table, file, row_group_size=ROW_GROUP, compression="zstd")
-    return table.num_rows
+    pq.write_table(table, buffer, row_group_size=ROW_GROUP, compression="zstd")
+    return buffer.getvalue()
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file that is there when it is whole and synced."""
+    with _whole(Path(path)) as file:
+        file.write(content)
 
 
 def read_shard(path: str | Path, *, on_bad: OnBad = "raise", skipped: list[str] | None = None) -> Iterator[Sample]:

@@ -1,0 +1,146 @@
+"""``strokes-data``: the paper's three subsets, built in chunks, audited, with its Table 1.
+
+    <out>/<subset>/<split>-<chunk>.parquet     a chunk of samples, see ``store``
+    <out>/<subset>/<split>-<chunk>.json        what was counted in it, and what its audit found
+    <out>/<subset>/run.json                    the settings that decide the subset; others are refused
+    <out>/table1.json, README.md               the paper's table of all subsets there are, and the card
+
+A chunk depends on the settings and its number alone: whoever builds it, here or in a Ray actor, writes the same bytes.
+What a killed build left behind is whole, and the same command builds what is missing. Subsets can be added one after
+another, as in the paper, where the model that was trained on the first samples the others.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..agents.command import run as run_command
+from ..agents.command import settings_from
+from ..agents.pool import Pool, Resources, Task, start_ray, stop_ray
+from ..agents.run_folder import RunFolder
+from ..envs.files import write_whole
+from .build_settings import Settings
+from .makers import fingerprint, make_maker, sampler_policy
+from .rows import SPLITS
+from .sample import Maker, Subset
+from .store import shard_bytes, write_bytes
+
+
+class Job(NamedTuple):
+    """One shard to build."""
+
+    subset: Subset
+    split: str
+    chunk: int
+    num: int
+    """Samples in it."""
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.split}-{self.chunk:05d}"
+
+
+class Builder:
+    """Builds shards; one in each process."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._makers: dict[tuple[Subset, str], Maker] = {}
+
+    def build(self, job: Job) -> tuple[bytes, dict[str, Any]]:
+        """The content of a shard, and what there is to say of it."""
+        key = (job.subset, job.split)
+        if key not in self._makers:
+            self._makers = {key: make_maker(self.settings, *key)}  # one at a time: some hold a model
+        samples = self._makers[key].make(job.chunk, job.num)
+        return shard_bytes(samples), {"num": len(samples)}
+
+
+def jobs(settings: Settings) -> list[Job]:
+    """All shards of a build, in order."""
+    found = []
+    for subset, split in product(settings.subsets, SPLITS):
+        num, size = settings.num(subset, split), settings.chunk_size
+        found += [Job(subset, split, k, min(size, num - k * size)) for k in range(-(-num // size))]
+    return found
+
+
+def built(settings: Settings, todo: Sequence[Job]) -> Generator[tuple[bytes, dict[str, Any]], None, None]:
+    """The shards of ``todo``, in order, each as soon as it is there."""
+    if not settings.workers:
+        builder = Builder(settings)
+        for job in todo:
+            yield builder.build(job)
+        return
+    with ExitStack() as opened:
+        if start_ray(settings.address):
+            opened.callback(stop_ray)
+        resources = Resources(num_gpus=settings.gpus)
+        pool = Pool(partial(Builder, settings), min(settings.workers, len(todo)), resources=resources)
+        opened.callback(pool.close)
+        tickets = [pool.submit([Task("build", (job,))]) for job in todo]
+        for ticket in tickets:
+            (shard,) = pool.wait(ticket)
+            yield shard
+
+
+def build(settings: Settings, folder: Path) -> None:
+    """Build the shards that are missing.
+
+    Raises:
+        ValueError: The folder holds another build, an input is missing, too few samples come out.
+    """
+    runs = {subset: RunFolder(folder / subset, record(settings, subset)) for subset in settings.subsets}
+    asked = jobs(settings)
+    todo = [job for job in asked if not all(path.exists() for path in files_of(folder, job))]
+    if len(todo) < len(asked):
+        print(f"{len(asked) - len(todo)} of {len(asked)} shards are there", flush=True)
+    begun, num = time.perf_counter(), 0
+    with closing(built(settings, todo)) as shards:
+        for number, job in enumerate(todo, len(asked) - len(todo) + 1):
+            content, report = next(shards)
+            if not runs[job.subset].record.exists():
+                runs[job.subset].begin()
+            shard, counts = files_of(folder, job)
+            write_whole(counts, json.dumps(report) + "\n")
+            write_bytes(shard, content)
+            num += report["num"]
+            rate = num / (time.perf_counter() - begun)
+            print(f"{number}/{len(asked)} {job.subset} {job.name}: {report['num']} samples, {rate:.0f}/s", flush=True)
+
+
+def record(settings: Settings, subset: Subset) -> dict[str, Any]:
+    """What decides a subset, the weights of who self-samples among it."""
+    decided = settings.of(subset)
+    if "sampler" in decided:
+        decided["sampler"] |= {"sha256": fingerprint(Path(sampler_policy(settings.sampler)["path"]))}
+    return decided
+
+
+def files_of(folder: Path, job: Job) -> tuple[Path, Path]:
+    """Where a shard is, and what was counted in it; it is done if both are there."""
+    path = folder / job.subset / job.name
+    return path.with_suffix(".parquet"), path.with_suffix(".json")
+
+
+def command(config: Any, folder: Path) -> bool:
+    """Build as ``config`` says; everything goes into ``folder``."""
+    settings = settings_from(config, Settings, "data")
+    build(settings, folder)
+    return True
+
+
+def main() -> int:
+    """The console script; returns the exit code, 0 only if the data are whole."""
+    return run_command(command, "data")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
