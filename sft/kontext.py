@@ -19,6 +19,7 @@ and finds the verdicts it has paid for in the judge's cache.
     tries        candidates drawn for each sample wanted, at most
 """
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,15 +104,10 @@ def make(settings: Mapping[str, Any]) -> Maker:
     Raises:
         ValueError: Settings that make no sense, or a folder without the pipeline.
     """
-    from ..agents.diffusers import Kontext
-    from ..agents.load import placing
-
     told = KontextSettings.read(settings)
-    dtype, device = placing({"dtype": told.dtype, "device": told.device})
-    editor = Kontext.load(told.path, dtype=dtype, device=device, steps=told.steps, guidance=told.guidance)
     judge = JudgeClient(JudgeSettings.read(told.judge))
     return KontextMultiTurn(
-        editor=editor,
+        editor=_editor(told.path, told.dtype, told.device, told.steps, told.guidance),
         storyteller=Storyteller(chat=judge, judge=judge, detour_rate=told.detour_rate),
         judge=judge,
         vocabulary=Vocabulary.read(told.objects, told.attributes, told.relations, told.kinds),
@@ -121,6 +117,15 @@ def make(settings: Mapping[str, Any]) -> Maker:
         tries=told.tries,
         origin={"editor": told.path, "judge": judge.settings.model},
     )
+
+
+@functools.cache  # the makers of both splits share the weights, 34 GB of them
+def _editor(path: str, dtype: str, device: str | None, steps: int, guidance: float) -> "ImageEditor":
+    from ..agents.diffusers import Kontext
+    from ..agents.load import placing
+
+    placed, on = placing({"dtype": dtype, "device": device})
+    return Kontext.load(path, dtype=placed, device=on, steps=steps, guidance=guidance)
 
 
 @dataclass(slots=True, eq=False)

@@ -173,7 +173,8 @@ def test_a_random_kontext_is_painted_with_and_filtered_out(server, tmp_path, cap
     for name, content in lists.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
         settings[name] = str(tmp_path / f"{name}.json")
-    assert make(settings).make(0, 3) == []
+    both = make(settings), make({**settings, "split": "validation"})
+    assert both[0].editor is both[1].editor and both[0].make(0, 3) == []
     assert "multi_turn chunk 0: 0 of 6 candidates kept; dropped: picture objects 6" in capsys.readouterr().err
 
 
