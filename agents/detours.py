@@ -14,7 +14,9 @@ from ..envs.scenes.graph import Graph
 from ..envs.scenes.render import COLORS, SHAPES
 
 
-def detour(adds: Sequence[Edit], graph: Graph, spots: Sequence[int], rng: np.random.Generator) -> tuple[Edit, ...]:
+def detour(
+    adds: Sequence[Edit], graph: Graph, spots: Sequence[int], rng: np.random.Generator, later: Sequence[Edit] = ()
+) -> tuple[Edit, ...]:
     """A step with a placeholder: a wrong colour or shape, one thing too many, or two things in each other's place.
 
     Args:
@@ -22,23 +24,31 @@ def detour(adds: Sequence[Edit], graph: Graph, spots: Sequence[int], rng: np.ran
         graph: What the prompt asks for.
         spots: Cells that will stay empty, for one thing too many.
         rng: Chooses the kind.
+        later: The additions after these: a swap takes two things, the next one where the step would add one.
     """
     last, thing = adds[-1], adds[-1].thing
     kinds = {"shape": _reshaped(thing, graph, rng), "color": _recolored(thing, graph, rng)}
     options = [kind for kind, wrong in kinds.items() if wrong is not None]
     if spots:
         options.append("extra")
-    first = adds[-2].thing if len(adds) > 1 else thing
-    if (first.shape, first.color) != (thing.shape, thing.color):
+    first, second = _pair(adds, later)
+    if (first.shape, first.color) != (second.shape, second.color):
         options.append("swap")
     kind = options[int(rng.integers(len(options)))] if options else ""
     if kind == "swap":
-        pair = (replace(first, cell=thing.cell), replace(thing, cell=first.cell))
+        pair = (replace(first, cell=second.cell), replace(second, cell=first.cell))
         return (*adds[:-2], *(Edit("add", each, placeholder=True) for each in pair))
     if kind == "extra":
         return (*adds, Edit("add", _stray(graph, spots[0], rng), placeholder=True))
     wrong = kinds.get(kind)
     return (*adds[:-1], last if wrong is None else Edit("add", wrong, placeholder=True))
+
+
+def _pair(adds: Sequence[Edit], later: Sequence[Edit]) -> tuple[Thing, Thing]:
+    """The two things a swap would take, equal where there is one alone."""
+    if len(adds) > 1:
+        return adds[-2].thing, adds[-1].thing
+    return adds[0].thing, (later or adds)[0].thing
 
 
 def plan_error(

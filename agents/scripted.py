@@ -203,7 +203,7 @@ def _next_edits(session: ScriptedSession, canvas: Canvas, habits: Habits) -> Seq
     roomy = left > 1 + -(-(len(adds) - len(now)) // high)
     chance, spots = rng.random(), free_cells([*canvas, *(mark(i, session.size) for i in session.aim(canvas))], rng)
     if chance < habits.detour_rate:
-        return detour(now, session.graph, spots, rng) if roomy else now
+        return detour(now, session.graph, spots, rng, adds[num:]) if roomy else now
     if chance < habits.detour_rate + habits.plan_error_rate:
         return plan_error(now, state, session.graph, spots, rng)
     return now

@@ -1,5 +1,6 @@
 """What the scripted painter keeps in mind of one canvas: what it drew, and the scene it works towards."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
@@ -78,6 +79,7 @@ def _key(image: np.ndarray) -> bytes:
     return hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest()
 
 
+@functools.lru_cache(4096)  # each instruction is read five times in a row
 def edits_of(text: str | None) -> tuple[Edit, ...] | None:
     """The edits of an instruction, ``None`` where it is outside the language."""
     try:
