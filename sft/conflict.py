@@ -19,9 +19,9 @@ from typing import Literal
 from ..agents.brush import things
 from ..agents.rollout import Rules
 from ..agents.scripted_session import applicable
-from ..envs.markup import Plan, parse_inspection, parse_plan
+from ..envs.markup import Inspection, Plan, parse_inspection, parse_plan
 from ..envs.protocols import Policy
-from ..envs.scenes.changes import Fault, compare, repairs
+from ..envs.scenes.changes import Fault, Thing, compare, repairs
 from ..envs.scenes.graph import Graph
 from ..envs.scenes.language import describe_edits, parse_report
 from ..envs.scenes.render import SIZE
@@ -30,12 +30,13 @@ from ..envs.stages import Stage
 from ..envs.transcript import Transcript
 from ..rewards.critics import Critic, Judgement, Query, queries_of
 from ..rewards.exact import ExactCritic, order_of
-from .drafts import PLACEHOLDER, Draft, begin_batch, last_query
+from .corrections import moved
+from .drafts import BATCH, PLACEHOLDER, Draft, begin_batch, last_query
 from .multi_turn import CHUNK, DETOUR_RATE
-from .quotas import SURPLUS, Candidate, Harvest, quota
+from .quotas import Candidate, Harvest, quota
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
-from .self_sampling import BATCH, heated, take_turns
+from .self_sampling import heated, take_turns
 
 NUM, POSITIVES = 15_201, 6_905
 """Samples of the paper (its Table 1), and right ones among them."""
@@ -47,7 +48,7 @@ TRIES = 3
 SYMBOLIC_TRIES = 20
 """Likewise of symbolic plans, the last resort: some prompts cannot be planned wrong."""
 OFFSET = 1_000_003
-"""Added to the seed of the prompts, so that they are not those of multi-turn generation."""
+"""Added to the seed, so that prompts and drawings are not those of multi-turn generation."""
 
 Source = Literal["self-sampled", "symbolic"]
 
@@ -117,15 +118,15 @@ class Conflict:
         self, harvest: Harvest, tasks: Sequence[Task], place: tuple[int, ...], temperature: float | None, limit: int
     ) -> None:
         """Try plans at a temperature, batch by batch, until there are enough candidates or ``limit`` was tried."""
-        seeds = (self.seed, SPLITS.index(self.split), *place)
-        for first in range(0, limit, BATCH):
-            if not harvest.lacks(SURPLUS):
-                return
+        seeds = (self.seed + OFFSET, SPLITS.index(self.split), *place)
+
+        def batch(first: int) -> list[Candidate | str]:
             drafts = begin_batch(tasks, seeds, first, self.size, self.detour_rate, Stage.PLAN)
             errors = self._plan(drafts, (*seeds, first), temperature)
             whole = [draft for draft, error in zip(drafts, errors, strict=True) if not error]
-            harvest.take(["no plan"] * (len(drafts) - len(whole)))
-            harvest.take(self._candidates(whole, temperature))
+            return ["no plan"] * (len(drafts) - len(whole)) + self._candidates(whole, temperature)
+
+        harvest.gather(batch, range(0, limit, BATCH))
 
     def _plan(self, drafts: Sequence[Draft], seed: tuple[int, ...], temperature: float | None) -> list[str]:
         """Have each draft planned: by the model, or every other one wrong by the painter; why a text is no plan."""
@@ -165,7 +166,7 @@ class Conflict:
             kinds=tuple(sorted(kinds)),
             graph_hash=draft.task.graph.canonical_hash(),
             is_complete=report.complete,
-            notes={} if temperature is None else {"temperature": temperature},
+            notes={"planned": list(draft.planned)} | ({} if temperature is None else {"temperature": temperature}),
         )
 
 
@@ -184,8 +185,9 @@ def _told(draft: Draft, judgement: Judgement) -> str:
     if judgement.is_right is None:
         return "not judged"
     transcript = draft.transcript
+    before = things(draft.session.canvas(transcript.canvas))
     at, entry = len(transcript.emissions) - 1, transcript.emissions[-1]
-    drawn = _drawn_by(draft, str(entry.content))
+    drawn = _drawn_by(draft, before, str(entry.content))
     if drawn is None:
         return "not in the language"
     transcript.emissions[at] = replace(entry, content=drawn)
@@ -197,25 +199,39 @@ def _told(draft: Draft, judgement: Judgement) -> str:
     if inspection.refine is not None:
         if not inspection.comment.startswith("the plan"):
             return "judged differently"
+        _shorten(draft, before, inspection.comment)
         draft.paint(Stage.PLAN, loss=True)
         draft.paint(Stage.SKETCH, loss=True)
     transcript.emissions[at] = entry
     return ""
 
 
-def _drawn_by(draft: Draft, text: str) -> str | None:
+def _shorten(draft: Draft, before: Sequence[Thing], comment: str) -> None:
+    """Correct a plan that only breaks relations by one move."""
+    if any(fault.kind != "broken" for fault in parse_report(comment).faults):
+        return
+    seen, held = things(draft.session.canvas(draft.transcript.canvas)), draft.session.placeholders()
+    edit = moved(before, seen, draft.task.graph, held, draft.session.rng)
+    if edit is not None:
+        draft.transcript.emissions[-1].content = str(Inspection(comment, describe_edits([edit])))
+
+
+def _drawn_by(draft: Draft, before: Sequence[Thing], text: str) -> str | None:
     """The plan that says to the painter what a plan asks for; the same unless its halves disagree.
 
     ``None``: it is not in the language, changes nothing, or announces a placeholder that it does not describe.
     """
-    transcript = draft.transcript
-    before = things(draft.session.canvas(transcript.canvas))
-    order = order_of(text, before, transcript.size)
+    order = order_of(text, before, draft.transcript.size)
     if order is None or order.idle:
         return None
     if order.sound:
         return text
-    edits = repairs(compare(before, order.wanted))
+    taken = {thing.cell for thing in (*before, *order.wanted)}
+    cells = [int(cell) for cell in draft.session.rng.permutation(9) if cell not in taken]
+    wanted = [  # what has no place yet gets its own, or two things might get the same
+        replace(thing, cell=cells.pop()) if thing.cell is None and cells else thing for thing in order.wanted
+    ]
+    edits = repairs(compare(before, wanted))
     if PLACEHOLDER in text or not edits or applicable(before, edits) != edits:
         return None
     return str(Plan(describe_edits(edits), parse_plan(text).des))

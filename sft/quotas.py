@@ -6,7 +6,7 @@ a generator alone. The numbers are those of arXiv 2604.04746, Table 1.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,13 @@ class Harvest:
         self.found: dict[bool, list[Candidate]] = {True: [], False: []}
         self.counts: Counter[str] = Counter()
         self._said: set[tuple[str, ...]] = set()
+
+    def gather(self, batch: Callable[[int], Iterable[Candidate | str]], firsts: Iterable[int]) -> None:
+        """Take batch after batch, each by the number of its first candidate, until there is a surplus of them all."""
+        for first in firsts:
+            if not self.lacks(SURPLUS):
+                return
+            self.take(batch(first))
 
     def take(self, outcomes: Iterable[Candidate | str]) -> None:
         """Keep candidates that say something new while their label is wanted; a string is why there is none."""
