@@ -40,7 +40,16 @@ def make_maker(settings: Settings, subset: Subset, split: str) -> Maker:
             tries=told["tries"],
             **shared,
         )
-    raise NotImplementedError
+    from .alignment import Alignment
+
+    told = settings.alignment
+    samples = told["source"] == "self-sampled"
+    return Alignment(
+        sketcher=load_sampler(settings.sampler) if samples else None,
+        source=told["source"],
+        tries=told["tries"],
+        **shared,
+    )
 
 
 def load_sampler(sampler: Mapping[str, Any]) -> Policy:

@@ -1,0 +1,174 @@
+"""strokes-data: the numbers of the paper, chunks that depend on nothing else, builds that go on."""
+
+import hashlib
+import json
+import re
+import sys
+
+import pytest
+
+from strokes.sft import build
+from strokes.sft.build import jobs, main
+from strokes.sft.build_settings import Settings
+from strokes.sft.sample import Subset
+from strokes.sft.store import DataSet
+
+SMALL = ("subset=multi_turn", "scale=0.0012", "validation=0.1", "chunk_size=16")
+"""38 samples in chunks of 16, 16 and 6, and 4 for validation."""
+RULES = ("conflict.source=symbolic", "alignment.source=corrupted")
+"""Data that no model takes part in."""
+
+
+@pytest.fixture
+def strokes_data(monkeypatch, tmp_path):
+    """The command; returns its exit code."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["strokes-data", *arguments])
+        monkeypatch.chdir(tmp_path)
+        return main()
+
+    return call
+
+
+def composed(*overrides) -> Settings:
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    with initialize_config_module("strokes.configs", version_base="1.3"):
+        return Settings(**OmegaConf.to_container(compose("data", ["out=x", *overrides]), resolve=True))
+
+
+def digests(folder) -> dict[str, str]:
+    files = sorted(folder.rglob("*.parquet"))
+    return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def test_the_numbers_are_the_papers():
+    settings = composed()
+    totals = {
+        (subset, split): sum(job.num for job in jobs(settings) if (job.subset, job.split) == (subset, split))
+        for subset in Subset
+        for split in ("train", "validation")
+    }
+    assert [totals[subset, "train"] for subset in Subset] == [32_012, 15_201, 15_000]
+    assert [totals[subset, "validation"] for subset in Subset] == [320, 152, 150]
+    assert all(0 < job.num <= 500 for job in jobs(settings))
+    assert len({(job.subset, job.name) for job in jobs(settings)}) == len(jobs(settings))
+
+
+def test_the_numbers_of_a_part():
+    chunks = [(job.name, job.num) for job in jobs(composed(*SMALL))]
+    assert chunks == [("train-00000", 16), ("train-00001", 16), ("train-00002", 6), ("validation-00000", 4)]
+    assert [job.split for job in jobs(composed(*SMALL, "validation=0"))] == ["train"] * 3
+    assert [job.num for job in jobs(composed("subset=multi_turn", "scale=0.000001"))] == [1, 1]
+
+
+def test_multi_turn_is_built_and_goes_on(strokes_data, tmp_path, capsys):
+    assert strokes_data(*SMALL, "out=whole") == 0
+    whole = digests(tmp_path / "whole")
+    dataset = DataSet(tmp_path / "whole")
+    assert len(whole) == 4 and len(dataset) == 42 and len(set(dataset.column("id"))) == 42
+    assert len(dataset.select(split="validation")) == 4
+    graphs = {split: set(dataset.select(split=split).column("graph_hash")) for split in ("train", "validation")}
+    assert not graphs["train"] & graphs["validation"]
+
+    (tmp_path / "whole/multi_turn/train-00001.parquet").unlink()
+    (tmp_path / "whole/multi_turn/train-00002.json").unlink()
+    before = (tmp_path / "whole/multi_turn/train-00000.parquet").stat().st_mtime_ns
+    capsys.readouterr()
+    assert strokes_data(*SMALL, "out=whole") == 0
+    said = capsys.readouterr().out
+    assert "2 of 4 shards are there" in said and "train-00001" in said and "train-00000" not in said
+    assert digests(tmp_path / "whole") == whole
+    assert (tmp_path / "whole/multi_turn/train-00000.parquet").stat().st_mtime_ns == before
+
+
+def test_another_build_is_refused(strokes_data, tmp_path, capsys):
+    assert strokes_data(*SMALL, "out=x") == 0
+    built = digests(tmp_path / "x")
+    for change in ("seed=1", "scale=0.002", "multi_turn.detour_rate=0", "chunk_size=8", "size=64"):
+        assert strokes_data(*SMALL, change, "out=x") == 1
+        assert change.split("=")[0] in capsys.readouterr().err
+    assert strokes_data(*SMALL, "audit=false", "conflict.source=symbolic", "out=x") == 0
+    assert digests(tmp_path / "x") == built
+
+
+def test_a_kill_between_shards_costs_one_shard(strokes_data, tmp_path, monkeypatch):
+    assert strokes_data(*SMALL, "out=whole") == 0
+    write, written = build.write_bytes, []
+
+    def killed(path, content):
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path)
+        write(path, content)
+
+    monkeypatch.setattr(build, "write_bytes", killed)
+    with pytest.raises(KeyboardInterrupt):
+        strokes_data(*SMALL, "out=killed", "hydra.output_subdir=null")
+    assert len(digests(tmp_path / "killed")) == 2
+    monkeypatch.setattr(build, "write_bytes", write)
+    assert strokes_data(*SMALL, "out=killed") == 0
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+def test_without_detours_the_prompts_are_the_same(strokes_data, tmp_path):
+    for name, options in (("edits", ()), ("additive", ("multi_turn.detour_rate=0",))):
+        assert strokes_data(*SMALL, *options, f"out={name}") == 0
+    edits, additive = (DataSet(tmp_path / name) for name in ("edits", "additive"))
+    assert edits.column("prompt") == additive.column("prompt")
+    assert {kind for kinds in additive.column("kinds") for kind in kinds} == {"add"}
+    assert len({kind for kinds in edits.column("kinds") for kind in kinds}) > 2
+
+
+WRONG = {
+    "subset=multi": "all or one of multi_turn, conflict, alignment, got 'multi'",
+    "scale=0": "scale above 0",
+    "scale=-1": "scale to be a number",
+    "size=50": "multiple of 16",
+    "chunk_size=0": "chunk_size to be an integer",
+    "multi_turn.backend=exakt": "one of exact, real",
+    "conflict.source=x": "one of self-sampled, symbolic",
+    "multi_turn.detour_rate=2": "detour_rate in \\[0, 1\\]",
+    "alignment.source=genref": "alignment.genref=",
+    "sampler.policy=scripted": "sampler.policy",
+    "sampler.path=nowhere": "folder of a checkpoint, got 'nowhere'",
+    "sampler.paht=x": "Did you mean 'sampler.path'",
+    "multi_turn.backend=real": "multi_turn.real with path",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_bad_input_is_answered_in_one_line(strokes_data, capsys, tmp_path, wrong):
+    assert strokes_data("scale=0.001", "out=x", wrong) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("strokes-data: ") and "\n" not in said
+    assert re.search(WRONG[wrong], said), said
+    assert not digests(tmp_path)
+
+
+def test_help_is_readable(strokes_data, capsys):
+    assert strokes_data("--help") == 0
+    said = capsys.readouterr().out
+    assert "strokes-data out=outputs/data" in said and "sampler" in said and "hydra.run" not in said
+
+
+def test_a_full_disk_ends_the_build_in_one_line(strokes_data, tmp_path, monkeypatch, capsys):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(build, "write_bytes", full)
+    assert strokes_data(*SMALL, "out=x") == 1
+    assert "No space left" in capsys.readouterr().err and not digests(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [SMALL, ("scale=0.002", "chunk_size=16", *RULES)])
+def test_shards_are_the_same_for_any_number_of_workers(strokes_data, tmp_path, options):
+    for workers in (0, 2):
+        assert strokes_data(*options, f"workers={workers}", f"out=w{workers}") == 0
+    assert digests(tmp_path / "w0") == digests(tmp_path / "w2")
+    assert json.loads((tmp_path / "w0/table1.json").read_text()) == json.loads(
+        (tmp_path / "w2/table1.json").read_text()
+    )
