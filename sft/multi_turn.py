@@ -75,15 +75,18 @@ class ExactMultiTurn:
         habits = Habits(detour_rate=self.detour_rate, per_step=fewest_and_most, max_images=MAX_IMAGES)
         transcript = demonstrate(task, rng, self.size, habits)
         transcript.id, transcript.seed = f"multi_turn-exact-{self.split}-{self.seed}-{number}", self.seed
-        rounds = rounds_of(transcript)
-        planned = [k for k, edits in enumerate(rounds) if any(edit.placeholder for edit in edits)]
         return Sample(
             subset=Subset.MULTI_TURN,
             transcript=transcript,
-            kinds=tuple(sorted({edit.kind for edits in rounds for edit in edits})),
+            kinds=tuple(sorted({edit.kind for edits in rounds_of(transcript) for edit in edits})),
             graph_hash=task.graph.canonical_hash(),
             split=self.split,
-            provenance={"source": "exact", "number": number, "detour_rate": self.detour_rate, "planned": planned},
+            provenance={
+                "source": "exact",
+                "number": number,
+                "detour_rate": self.detour_rate,
+                "planned": planned_rounds(transcript),
+            },
         )
 
 
@@ -91,3 +94,8 @@ def rounds_of(transcript: Transcript) -> list[Sequence[Edit]]:
     """What each plan does, in order; nothing where it is not in the language of the mini-world."""
     plans = [entry.content for entry in transcript.accepted if entry.stage is Stage.PLAN]
     return [edits_of(parse_plan(str(plan)).ins) or () for plan in plans]
+
+
+def planned_rounds(transcript: Transcript) -> list[int]:
+    """Numbers of the rounds whose plan announces a placeholder."""
+    return [k for k, edits in enumerate(rounds_of(transcript)) if any(edit.placeholder for edit in edits)]
