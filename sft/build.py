@@ -13,6 +13,7 @@ another, as in the paper, where the model that was trained on the first samples 
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
@@ -25,11 +26,18 @@ from ..agents.command import settings_from
 from ..agents.pool import Pool, Resources, Task, start_ray, stop_ray
 from ..agents.run_folder import RunFolder
 from ..envs.files import write_whole
+from .audit import Audit, audit
 from .build_settings import Settings
+from .data_card import card
 from .makers import fingerprint, make_maker, sampler_policy
 from .rows import SPLITS
 from .sample import Maker, Subset
 from .store import shard_bytes, write_bytes
+from .table1 import Tally, table1, tally
+
+
+FREE = ("sampler.path", "multi_turn.real.device")
+"""Settings of a subset that may differ when its build goes on; who samples is known by the weights."""
 
 
 class Job(NamedTuple):
@@ -60,7 +68,8 @@ class Builder:
         if key not in self._makers:
             self._makers = {key: make_maker(self.settings, *key)}  # one at a time: some hold a model
         samples = self._makers[key].make(job.chunk, job.num)
-        return shard_bytes(samples), {"num": len(samples)}
+        checked = audit(samples).to_json() if self.settings.audit else None
+        return shard_bytes(samples), {"asked": job.num, "counts": tally(samples).to_json(), "audit": checked}
 
 
 def jobs(settings: Settings) -> list[Job]:
@@ -92,12 +101,12 @@ def built(settings: Settings, todo: Sequence[Job]) -> Generator[tuple[bytes, dic
 
 
 def build(settings: Settings, folder: Path) -> None:
-    """Build the shards that are missing.
+    """Build the shards that are missing, each written after what was counted in it.
 
     Raises:
         ValueError: The folder holds another build, an input is missing, too few samples come out.
     """
-    runs = {subset: RunFolder(folder / subset, record(settings, subset)) for subset in settings.subsets}
+    runs = {subset: RunFolder(folder / subset, record(settings, subset), FREE) for subset in settings.subsets}
     asked = jobs(settings)
     todo = [job for job in asked if not all(path.exists() for path in files_of(folder, job))]
     if len(todo) < len(asked):
@@ -111,9 +120,9 @@ def build(settings: Settings, folder: Path) -> None:
             shard, counts = files_of(folder, job)
             write_whole(counts, json.dumps(report) + "\n")
             write_bytes(shard, content)
-            num += report["num"]
+            num += job.num
             rate = num / (time.perf_counter() - begun)
-            print(f"{number}/{len(asked)} {job.subset} {job.name}: {report['num']} samples, {rate:.0f}/s", flush=True)
+            print(f"{number}/{len(asked)} {job.subset} {job.name}: {job.num} samples, {rate:.0f}/s", flush=True)
 
 
 def record(settings: Settings, subset: Subset) -> dict[str, Any]:
@@ -130,10 +139,41 @@ def files_of(folder: Path, job: Job) -> tuple[Path, Path]:
     return path.with_suffix(".parquet"), path.with_suffix(".json")
 
 
+def conclude(folder: Path) -> Audit:
+    """Write table and card of all subsets that are in the folder, and show the table; what the audit found."""
+    counted, checked, asked, runs = Tally(), Audit(), Counter[str](), {}
+    for subset in Subset:
+        for path in sorted((folder / subset).glob("*-*.json")):
+            if not path.with_suffix(".parquet").exists():
+                continue
+            report = json.loads(path.read_text())
+            counted += Tally.from_json(report["counts"])
+            asked[f"{subset}/{path.stem.partition('-')[0]}"] += report["asked"]
+            checked += (
+                Audit.from_json(report["audit"])
+                if report["audit"]
+                else Audit(samples=report["asked"], unchecked=report["asked"])
+            )
+            runs[subset] = json.loads((folder / subset / "run.json").read_text())
+    tables = f"{table1(counted)}\n\nFor validation, on top of these:\n\n{table1(counted, 'validation')}"
+    short = {name: num - counted.rows[name].total for name, num in asked.items() if counted.rows[name].total < num}
+    if short:
+        tables += "\n\nRejected and not replaced: " + ", ".join(f"{num:,} of {name}" for name, num in short.items())
+    rows = {name: row.values for name, row in counted.rows.items()}
+    told = {"table": rows, "asked": dict(asked), "audit": checked.to_json(), "runs": runs}
+    write_whole(folder / "README.md", card(runs, tables, str(checked)))
+    write_whole(folder / "table1.json", json.dumps(told, indent=1) + "\n")
+    print(f"\n{tables}\n\n{checked}\n\nwritten to {folder.absolute()}", flush=True)
+    return checked
+
+
 def command(config: Any, folder: Path) -> bool:
     """Build as ``config`` says; everything goes into ``folder``."""
-    settings = settings_from(config, Settings, "data")
-    build(settings, folder)
+    build(settings_from(config, Settings, "data"), folder)
+    checked = conclude(folder)
+    if not checked.is_clean:
+        wrong = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in checked.errors.items() if num)
+        raise ValueError(f"Expected an audit that finds nothing, got {wrong}; see README.md in {str(folder)!r}.")
     return True
 
 
