@@ -10,10 +10,10 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 PROMPT = "STROKES_PROMPT"
 """Environment variable in which a prompt travels."""
@@ -198,6 +198,33 @@ def settings_from(config: Any, kind: type[Settings], name: str) -> Settings:
     if unknown := set(values) - {field.name for field in fields(kind)}:  # type: ignore[arg-type]
         raise ValueError(f"Expected settings of configs/{name}.yaml, got {', '.join(sorted(unknown))}.")
     return kind(**values)
+
+
+def nested(kind: type[Settings], values: Mapping[str, Any], name: str, where: str = "") -> Settings:
+    """A mapping as the dataclass that mirrors it, and so on inside.
+
+    Args:
+        kind: The dataclass; its checks are done.
+        values: Plain values.
+        name: Of the configuration, for messages.
+        where: Dotted prefix of the keys, for messages.
+
+    Raises:
+        ValueError: A key that is missing or not known, or a value that is refused.
+    """
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if wrong := sorted(set(values) ^ set(names)):
+        raise ValueError(f"Expected settings of configs/{name}.yaml, got {', '.join(where + key for key in wrong)}.")
+    made = {}
+    for key in names:
+        inner = next((k for k in (hints[key], *get_args(hints[key])) if is_dataclass(k)), None)
+        made[key] = values[key]
+        if inner is not None and values[key] is not None:
+            if not isinstance(values[key], Mapping):
+                raise ValueError(f"Expected {where}{key} with the keys of configs/{name}.yaml, got {values[key]!r}.")
+            made[key] = nested(inner, values[key], name, f"{where}{key}.")
+    return kind(**made)
 
 
 def check_number(name: str, value: Any, least: float, kinds: Sequence[type] = (int,)) -> None:

@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import torch
 
+from ..agents import command
 from ..agents.bagel.flow import Kernel
 from ..agents.bagel.generate import Sampling
 from ..agents.bagel.noise import Noise, Window
 from ..agents.command import check_number
 from ..agents.load import sampling_of
+from ..agents.lora import Lora
 from ..agents.replay import Prefix
 from ..envs.scenes.graph import TAGS
 from .loss import Form, Regulariser
@@ -99,21 +101,6 @@ class Credit:
             raise ValueError(f"Expected credit.name among outcome, stages, improvement, custom, got {self.name!r}.")
         if (self.name == "custom") != (self.target is not None):
             raise ValueError(f"Expected credit.target exactly with credit.name=custom, got {self.target!r}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lora:
-    """Adapters."""
-
-    rank: int
-    alpha: int
-    experts: str
-
-    def __post_init__(self) -> None:
-        check_number("lora.rank", self.rank, 1)
-        check_number("lora.alpha", self.alpha, 1)
-        if self.experts not in ("both", "und", "gen"):
-            raise ValueError(f"Expected lora.experts among both, und, gen, got {self.experts!r}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,19 +266,6 @@ class Settings:
         return dtype
 
 
-def nested(kind: type[Kind], values: Mapping[str, Any], where: str = "") -> Kind:
-    """A mapping as the dataclass that mirrors it, and so on inside.
-
-    Raises:
-        ValueError: A key that is missing or not known, or a value that is refused.
-    """
-    hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    if wrong := sorted(set(values) ^ set(names)):
-        raise ValueError(f"Expected settings of configs/rl.yaml, got {', '.join(where + name for name in wrong)}.")
-    made = {}
-    for name in names:
-        inner = next((k for k in (hints[name], *get_args(hints[name])) if is_dataclass(k)), None)
-        is_given = inner is not None and values[name] is not None
-        made[name] = nested(inner, values[name], f"{where}{name}.") if is_given else values[name]  # type: ignore[arg-type]
-    return kind(**made)
+def nested(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """Plain values of ``configs/rl.yaml`` as the dataclass that mirrors them; see ``command.nested``."""
+    return command.nested(kind, values, "rl")

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from peft import LoraConfig
 from transformers import PrinterCallback
 from trl import GRPOConfig
 
 from ..agents import command
 from ..agents.bagel.checkpoint import load
 from ..agents.bagel.tokenizer import Tokenizer
+from ..agents.callbacks import Begin, JsonLog, StopWhenAsked
 from ..agents.load import checkpoint_of, load_policy
+from ..agents.lora import adapters
 from ..agents.pool import Resources
 from ..agents.replay import Replayer
 from ..agents.rollout import Rules
@@ -29,14 +30,14 @@ from ..agents.run_folder import RunFolder, stop_requests
 from ..envs.scenes.tasks import sample_task
 from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
-from .callbacks import Begin, JsonLog, StopWhenAsked, Terminal, Watch
+from .callbacks import Terminal, Watch
 from .hacking import HackingMonitor
 from .heldout import HeldOut
 from .judges import SERVERS, imported, make_reward
 from .loss import FlowObjective
 from .observers import Filmstrips, SampleTable
 from .run_report import write_run_report
-from .settings import Credit, Flow, Lora, Settings, nested
+from .settings import Credit, Flow, Settings, nested
 from .trainer import WHOLE, Learning, Observer, StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
@@ -44,9 +45,6 @@ PLACES = {"rollout.kind", "rollout.workers", "rollout.address", "rollout.gpus"}
 FREE = PLACES | SERVERS | {"out", "report_to", "save_every", "keep", "heldout", "samples_every", "reward.max_missing"}
 """Settings that may differ when a run goes on: where it runs, how its judge is reached, and what is written down."""
 FIGURES = ("reward", "heldout/strict", "heldout/soft", "drift/text_max", "drift/flow_max", "images_per_drawing")
-MATRICES = r"language_model\.model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj{0}|mlp{0}\.(gate|up|down)_proj)"
-"""Matrices with adapters: those of all layers (flow_grpo, verl-omni, UniRL), of the experts named."""
-EXPERTS = {"both": "(_moe_gen)?", "und": "", "gen": "_moe_gen"}
 
 
 def main() -> int:
@@ -122,7 +120,7 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
         Replayer(model.config, tokenizer, settings.sampling, prefix=settings.prefix),
         learning,
         arguments(settings, folder),
-        peft_config=adapters(settings.lora),
+        peft_config=None if settings.lora is None else adapters(settings.lora),
         callbacks=[StopWhenAsked(stop), JsonLog(folder / "log.jsonl"), Terminal()],
     )
     trainer.remove_callback(PrinterCallback)  # prints all figures of a step
@@ -202,19 +200,6 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
         report_to=list(settings.report_to),
         disable_tqdm=True,
         ddp_find_unused_parameters=False,
-    )
-
-
-def adapters(lora: Lora | None) -> LoraConfig | None:
-    """PEFT's settings; ``None``: all weights learn."""
-    if lora is None:
-        return None
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=0.0,
-        target_modules=MATRICES.format(EXPERTS[lora.experts]),
-        init_lora_weights="gaussian",  # flow_grpo, verl-omni
     )
 
 

@@ -1,13 +1,14 @@
 """Transcripts to training sequences: which segment is context, which bears which loss.
 
-A transcript becomes an ``Example``: its words as token ids, its images as rows of an ``ImageTable`` whose
-latents are encoded once. ``Collator`` turns examples into the items of ``agents.bagel.sequence`` each
-time they are drawn: noisy copies with stratified times, condition dropout, weights on what changed.
-What bears loss is data (``Entry.loss``), never code: a failed sketch is context only.
+A transcript becomes an ``Example``: its words as token ids, its images as rows of a table that knows their pixels and,
+where they are encoded once and for all, their latents. ``Collator`` turns examples into the items of
+``agents.bagel.sequence`` each time they are drawn: noisy copies with stratified times, condition dropout, weights on
+what changed. What bears loss is data (``Entry.loss``), never code: a failed sketch is context only.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ class Words:
     loss: bool
     switch: int | None = None
     """Label of the switch token after the text; ``None``: not learnt."""
+    stage: str = field(default="", compare=False)
+    """Of the process, in small letters; "" for prompts and where there is none. Losses are told apart by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,23 @@ class Picture:
     """Row of the image it replaces: tokens that differ weigh more."""
     switch: int | None = None
     """Label of the switch token after the image; ``None``: not learnt."""
+    stage: str = field(default="", compare=False)
+    """As in ``Words``."""
 
 
 Example = tuple[Words | Picture, ...]
+
+
+class Images(Protocol):
+    """The rows that pictures are."""
+
+    def clean(self, row: int) -> Mapping[str, torch.Tensor]:
+        """What a clean or noisy image is made of: its ``latent``, or ``pixels`` to encode in the forward pass."""
+        ...
+
+    def pixels(self, row: int) -> torch.Tensor:
+        """Float32 (3, H, W) in [-1, 1], as the ViT takes it."""
+        ...
 
 
 class ImageTable:
@@ -61,6 +78,10 @@ class ImageTable:
         self.images.append(image)
         return len(self.images) - 1
 
+    def clean(self, row: int) -> Mapping[str, torch.Tensor]:
+        """See ``Images``."""
+        return {"latent": self.latents[row]}
+
     def pixels(self, row: int) -> torch.Tensor:
         """Float32 (3, size, size) in [-1, 1], as the ViT takes it."""
         return torch.from_numpy(self.images[row]).permute(2, 0, 1).float() / 127.5 - 1
@@ -69,25 +90,26 @@ class ImageTable:
 def from_transcript(transcript: Transcript, tokenizer: Tokenizer, table: ImageTable) -> Example:
     """An example of a whole trajectory; its images become rows of ``table``.
 
-    Illegal emissions are skipped, what came from outside is context. The switch after a segment is learnt if
-    and only if what it leads to is. The last image is context only where something follows it.
+    Illegal emissions are skipped, what came from outside is context; an empty prompt leaves nothing. The switch after
+    a segment is learnt if and only if what it leads to is. The last image is context only where something follows it.
     """
     entries = [entry for entry in transcript.emissions if not entry.error]
     followers = [*entries, None]
     prompt = tuple(tokenizer.encode(neutralise(transcript.prompt)))
-    segments: list[Words | Picture] = [Words(prompt, False, _switch(followers[0], tokenizer.ids))]
+    segments: list[Words | Picture] = [Words(prompt, False, _switch(followers[0], tokenizer.ids))] if prompt else []
     before: int | None = None
     for entry, follower in zip(entries, followers[1:], strict=True):
         if entry.stage is Stage.STOP:
             break
         switch, loss = _switch(follower, tokenizer.ids), entry.loss and not entry.outside
+        stage = entry.stage.name.lower()
         if entry.stage.is_image:
             row = table.add(np.asarray(entry.content))
-            segments.append(Picture(row, loss, follower is not None, before, switch))
+            segments.append(Picture(row, loss, follower is not None, before, switch, stage))
             before = row
         else:
             text = neutralise(str(entry.content)) if entry.outside else str(entry.content)
-            segments.append(Words(tuple(tokenizer.encode(text)), loss, switch))
+            segments.append(Words(tuple(tokenizer.encode(text)), loss, switch, stage))
     return tuple(segments)
 
 
@@ -104,7 +126,7 @@ def _switch(following: Entry | None, ids: TokenIds) -> int | None:
 class Collator:
     """Examples to items, with everything that is drawn anew each time."""
 
-    table: ImageTable
+    table: Images
     copies: int = 4
     """Noisy copies of each image with flow loss, mutually invisible, sharing one context."""
     drop_last_text: float = 0.10
@@ -112,7 +134,7 @@ class Collator:
     drop_all: float = 0.02
     """Share of copies that see nothing (the empty context of guidance; measured)."""
     changed_weight: float = 2.0
-    """Weight 1 + this · (how much a token differs from the image it replaces), as measured for edits."""
+    """Weight 1 + this · (how much a token differs from the image it replaces), as measured for edits; needs latents."""
 
     def __call__(self, examples: Sequence[Example], rng: np.random.Generator) -> list[list[Item]]:
         """One item list per example; times are stratified over all noisy copies of the batch."""
@@ -129,7 +151,7 @@ class Collator:
                 last_text = len(items)
                 items.append(Text(ids=segment.ids, loss=segment.loss, switch=segment.switch))
                 continue
-            latent = self.table.latents[segment.row]
+            clean = self.table.clean(segment.row)
             if segment.loss:
                 weight = self._weight(segment)
                 # A first sketch without its plan would stand where drawing from the prompt at once stands, and
@@ -137,9 +159,9 @@ class Collator:
                 without = 0 if last_text == 1 else last_text
                 for u in rng.random(self.copies):
                     dropped = 0 if u < self.drop_all else without if u < self.drop_all + self.drop_last_text else None
-                    items.append(NoisyImage(latent=latent, t=next(times), weight=weight, sees=dropped))
+                    items.append(NoisyImage(**clean, t=next(times), weight=weight, sees=dropped))
             if segment.context:
-                items.append(VaeImage(latent=latent))
+                items.append(VaeImage(**clean))
                 items.append(VitImage(pixels=self.table.pixels(segment.row), switch=segment.switch))
         return items
 
@@ -147,5 +169,6 @@ class Collator:
         """Per-token weights; half a unit of mean squared latent difference counts as wholly changed."""
         if segment.before is None or self.changed_weight == 0:
             return 1.0
-        difference = (self.table.latents[segment.row] - self.table.latents[segment.before]).square().mean(-1)
+        now, before = (self.table.clean(row)["latent"] for row in (segment.row, segment.before))
+        difference = (now - before).square().mean(-1)
         return 1 + self.changed_weight * (difference / 0.5).clamp(max=1)

@@ -26,6 +26,7 @@ from ..agents.bagel.model import Bagel
 from ..agents.bagel.sequence import Item, pack
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.run_folder import RunFolder, stop_requests
+from .average import Average
 from .collator import Collator, Example, ImageTable, Words, from_transcript
 from .cost import num_flops, num_tokens
 from .mixture import HABITS, Builder, encode_latents, read_examples, write_examples
@@ -240,25 +241,6 @@ def parameter_groups(model: Bagel, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
     ]
-
-
-class Average:
-    """Exponential moving average of the trained weights; starts fast so that short runs lose nothing."""
-
-    def __init__(self, model: Bagel, decay: float) -> None:
-        self.decay = decay
-        self.live = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self.weights = {name: p.detach().clone() for name, p in self.live.items()}
-
-    def load(self, weights: Sequence[torch.Tensor]) -> None:
-        """Go on from the averages of another process, in the order of ``weights``."""
-        for mine, theirs in zip(self.weights.values(), weights, strict=True):
-            mine.copy_(theirs)
-
-    def update(self, step: int) -> None:
-        """After step ``step``, counted from 0."""
-        share = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.weights.values()), [p.detach() for p in self.live.values()], share)
 
 
 def main() -> int:
