@@ -27,9 +27,9 @@ from ..envs.scenes.language import describe_edits, parse_report
 from ..envs.scenes.render import SIZE
 from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
-from ..envs.transcript import Transcript
-from ..rewards.critics import Critic, Judgement, Query, queries_of
+from ..rewards.critics import Critic, Judgement
 from ..rewards.exact import ExactCritic, order_of
+from ..rewards.review import Walk
 from .corrections import moved
 from .drafts import BATCH, PLACEHOLDER, Draft, begin_batch, last_query
 from .multi_turn import CHUNK, DETOUR_RATE
@@ -143,11 +143,6 @@ class Conflict:
         """What is said of each plan, or why nothing can be."""
         judgements = self.critic.judge([last_query(draft.transcript) for draft in drafts])
         told = [_told(draft, judgement) for draft, judgement in zip(drafts, judgements, strict=True)]
-        fixed = [k for k, reason in enumerate(told) if not reason and judgements[k].is_right is False]
-        verdicts = iter(self.critic.judge([query for k in fixed for query in _corrections(drafts[k].transcript)]))
-        for k in fixed:
-            pair = (next(verdicts), next(verdicts))
-            told[k] = "" if all(verdict.is_right for verdict in pair) else "not put right"
         return [
             reason or self._candidate(draft, bool(judgement.is_right), temperature)
             for draft, judgement, reason in zip(drafts, judgements, told, strict=True)
@@ -185,7 +180,7 @@ def _told(draft: Draft, judgement: Judgement) -> str:
     if judgement.is_right is None:
         return "not judged"
     transcript = draft.transcript
-    before = things(draft.session.canvas(transcript.canvas))
+    before, held = things(draft.session.canvas(transcript.canvas)), draft.held
     at, entry = len(transcript.emissions) - 1, transcript.emissions[-1]
     drawn = _drawn_by(draft, before, str(entry.content))
     if drawn is None:
@@ -203,7 +198,7 @@ def _told(draft: Draft, judgement: Judgement) -> str:
         draft.paint(Stage.PLAN, loss=True)
         draft.paint(Stage.SKETCH, loss=True)
     transcript.emissions[at] = entry
-    return ""
+    return "" if _is_true(draft, at, before, held) else "not true"
 
 
 def _shorten(draft: Draft, before: Sequence[Thing], comment: str) -> None:
@@ -237,8 +232,9 @@ def _drawn_by(draft: Draft, before: Sequence[Thing], text: str) -> str | None:
     return str(Plan(describe_edits(edits), parse_plan(text).des))
 
 
-def _corrections(transcript: Transcript) -> tuple[Query, Query]:
-    """What is to be judged of a correction: the plan and its sketch."""
-    queries = queries_of(transcript)
-    last = len(transcript.emissions) - 1
-    return queries[last - 1], queries[last]
+def _is_true(draft: Draft, at: int, before: Sequence[Thing], held: Sequence[Thing]) -> bool:
+    """Whether everything after emission ``at``, the plan that is judged, is wholly true."""
+    walk = Walk(draft.task.graph, draft.transcript.size, tuple(before), placeholders=tuple(held))
+    for entry in draft.transcript.emissions[at:]:
+        walk.take(entry)
+    return all(value == 1.0 for terms in walk.steps[1:] for value in terms.values())

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..agents.scripted import Habits, ScriptedPainter
 from ..agents.scripted_session import ScriptedSession
+from ..envs.scenes.changes import Thing
 from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
 from ..envs.transcript import Entry, Transcript
@@ -34,6 +35,8 @@ class Draft:
     """Number of the round that is open."""
     planned: tuple[int, ...]
     """Numbers of the rounds before it, and of its own where the painter planned it, that are announced detours."""
+    held: tuple[Thing, ...]
+    """What those before it left on the canvas for now."""
 
     @property
     def transcript(self) -> Transcript:
@@ -74,9 +77,11 @@ def begin(task: Task, rng: np.random.Generator, size: int, detour_rate: float, u
     plans = [k for k, entry in enumerate(whole.emissions) if entry.stage is Stage.PLAN]
     step = int(rng.integers(len(plans)))
     num = plans[step] + (until is Stage.SKETCH)
+    session.transcript = whole.cut(plans[step])
+    held = session.placeholders()
     session.transcript = whole.cut(num)  # what it remembers of its canvases stays
     detours = [n for n, k in enumerate(plans) if k < num and PLACEHOLDER in str(whole.emissions[k].content)]
-    return Draft(task, session, habits, step, tuple(detours))
+    return Draft(task, session, habits, step, tuple(detours), held)
 
 
 def begin_batch(
