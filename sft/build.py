@@ -35,7 +35,6 @@ from .sample import Maker, Subset
 from .store import shard_bytes, write_bytes
 from .table1 import Tally, table1, tally
 
-
 FREE = ("sampler.path", "multi_turn.real.device")
 """Settings of a subset that may differ when its build goes on; who samples is known by the weights."""
 

@@ -13,7 +13,7 @@ from strokes.sft.build_settings import Settings
 from strokes.sft.sample import Subset
 from strokes.sft.store import DataSet
 
-SMALL = ("subset=multi_turn", "scale=0.0012", "validation=0.1", "chunk_size=16")
+SMALL = ("subset=multi_turn", "scale=0.0012", "validation=0.1", "chunk_size=16", "audit=false")
 """38 samples in chunks of 16, 16 and 6, and 4 for validation."""
 RULES = ("conflict.source=symbolic", "alignment.source=corrupted")
 """Data that no model takes part in."""
@@ -87,10 +87,11 @@ def test_multi_turn_is_built_and_goes_on(strokes_data, tmp_path, capsys):
 def test_another_build_is_refused(strokes_data, tmp_path, capsys):
     assert strokes_data(*SMALL, "out=x") == 0
     built = digests(tmp_path / "x")
-    for change in ("seed=1", "scale=0.002", "multi_turn.detour_rate=0", "chunk_size=8", "size=64"):
-        assert strokes_data(*SMALL, change, "out=x") == 1
-        assert change.split("=")[0] in capsys.readouterr().err
-    assert strokes_data(*SMALL, "audit=false", "conflict.source=symbolic", "out=x") == 0
+    changed = ("seed=1", "scale=0.002", "multi_turn.detour_rate=0", "chunk_size=8", "size=64")
+    assert strokes_data(*SMALL, *changed, "out=x") == 1
+    said = capsys.readouterr().err
+    assert all(change.split("=")[0] in said for change in changed)
+    assert strokes_data(*SMALL, "workers=2", "conflict.source=symbolic", "out=x") == 0
     assert digests(tmp_path / "x") == built
 
 
@@ -120,6 +121,72 @@ def test_without_detours_the_prompts_are_the_same(strokes_data, tmp_path):
     assert edits.column("prompt") == additive.column("prompt")
     assert {kind for kinds in additive.column("kinds") for kind in kinds} == {"add"}
     assert len({kind for kinds in edits.column("kinds") for kind in kinds}) > 2
+
+
+def test_table_audit_and_card(strokes_data, tmp_path, capsys):
+    assert strokes_data("scale=0.0005", "chunk_size=8", *RULES, "out=x") == 0
+    said, card = capsys.readouterr().out, (tmp_path / "x/README.md").read_text()
+    told = json.loads((tmp_path / "x/table1.json").read_text())
+    rows = {name: (row["total"], row["positive"], row["negative"]) for name, row in told["table"].items()}
+    assert rows["multi_turn/train"] == (16, 0, 0) and rows["conflict/train"] == (8, 3, 5)
+    assert rows["alignment/train"] == (8, 2, 6) and all(rows[f"{subset}/validation"][0] == 1 for subset in Subset)
+    assert told["audit"]["samples"] == 35 == len(DataSet(tmp_path / "x")) and told["audit"]["states"] > 35
+    assert not any(told["audit"][name] for name in ("wrong_states", "wrong_labels", "wrong_words", "test_graphs"))
+    for text in (said, card):
+        assert "| multi_turn | samples | 16 | 32,012 |" in text and "| wrong states | 0 |" in text
+    assert "license: apache-2.0" in card and "Planned detours" in card and '"source": "symbolic"' in card
+
+
+def test_subsets_are_added_one_after_another(strokes_data, tmp_path):
+    assert strokes_data(*SMALL, "out=x") == 0
+    assert strokes_data("subset=conflict", "scale=0.0005", "audit=false", *RULES, "out=x") == 0
+    told = json.loads((tmp_path / "x/table1.json").read_text())
+    assert {name.partition("/")[0] for name in told["table"]} == {"multi_turn", "conflict"}
+    assert told["runs"]["multi_turn"]["scale"] == 0.0012 and told["runs"]["conflict"]["scale"] == 0.0005
+
+
+def test_what_the_audit_finds_fails_the_command(strokes_data, tmp_path, monkeypatch, capsys):
+    class Wrong(build.make_maker(composed(*SMALL), Subset.MULTI_TURN, "train").__class__):
+        def make(self, chunk, num):
+            samples = super().make(chunk, num)
+            samples[0].transcript.emissions[1].content[:] = 255
+            return samples
+
+    monkeypatch.setattr(build, "make_maker", lambda *_: Wrong(num=38, chunk_size=16))
+    assert strokes_data(*SMALL, "validation=0", "audit=true", "out=x") == 1
+    assert "audit that finds nothing, got" in capsys.readouterr().err
+    assert json.loads((tmp_path / "x/table1.json").read_text())["audit"]["wrong_states"] >= 3
+    assert strokes_data(*SMALL, "validation=0", "out=y") == 0
+    assert json.loads((tmp_path / "y/table1.json").read_text())["audit"]["unchecked"] == 38
+
+
+def test_what_a_maker_rejects_is_told(strokes_data, tmp_path, monkeypatch, capsys):
+    make = build.make_maker
+
+    class Picky:
+        def __init__(self, *arguments):
+            self.maker = make(*arguments)
+
+        def make(self, chunk, num):
+            return self.maker.make(chunk, num)[chunk == 1 :]
+
+    monkeypatch.setattr(build, "make_maker", Picky)
+    assert strokes_data(*SMALL, "out=x") == 0
+    assert "Rejected and not replaced: 1 of multi_turn/train" in capsys.readouterr().out
+    assert len(DataSet(tmp_path / "x")) == 41
+
+
+@pytest.mark.slow
+def test_the_card_tells_datasets_how_to_read(strokes_data, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    assert strokes_data("scale=0.0005", "chunk_size=8", *RULES, "out=x") == 0
+    for subset in Subset:
+        read = datasets.load_dataset(str(tmp_path / "x"), str(subset), cache_dir=str(tmp_path / "cache"))
+        mine = DataSet(tmp_path / "x" / subset)
+        assert {split: len(part) for split, part in read.items()} == {
+            split: len(mine.select(split=split)) for split in ("train", "validation")
+        }
+        assert read["train"][0]["images"][0].size == (48, 48)
 
 
 WRONG = {
