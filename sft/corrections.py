@@ -48,7 +48,7 @@ def inspection_of(judgement: Judgement) -> Inspection | None:
 
     What is right is explained; what is wrong is explained and corrected.
     """
-    explanation, correction = (_line(text) for text in (judgement.explanation, judgement.correction))
+    explanation, correction = (one_line(text) for text in (judgement.explanation, judgement.correction))
     if judgement.is_right is None:
         return None
     if judgement.is_right:
@@ -56,6 +56,6 @@ def inspection_of(judgement: Judgement) -> Inspection | None:
     return Inspection(explanation, correction) if explanation and correction else None
 
 
-def _line(text: str) -> str:
+def one_line(text: str) -> str:
     """Words on one line, without structure and without a final period."""
     return " ".join(text.translate(_BRACKETS).split()).rstrip(".")
