@@ -170,7 +170,12 @@ class _Examination:
             wrong.append("loss on what is context, or none on what is to be learnt")
         if any(entry.error for entry in self.transcript.emissions):
             self.wrong["words"].append("an illegal emission")
-        if is_whole and sample.provenance.get("planned") != planned_rounds(self.transcript):
+        plans = [k for k, entry in enumerate(self.transcript.emissions) if entry.stage is Stage.PLAN]
+        num = (
+            len(plans) if is_whole else sum(k < (self.judged or 0) for k in plans) - 1
+        )  # what is judged may be anybody's
+        marked, announced = sample.provenance.get("planned", ()), planned_rounds(self.transcript)
+        if [k for k in marked if k < num] != [k for k in announced if k < num]:
             wrong.append("planned rounds are not those that announce a placeholder")
 
     def _check_steps(self, found: Review) -> None:

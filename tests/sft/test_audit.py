@@ -159,6 +159,12 @@ def test_an_inspection_that_forgets_what_is_missing_is_found():
     assert errors(sample(Subset.CONFLICT, True, *said)) == {"wrong_words": 1}
 
 
+@pytest.mark.parametrize("text", ["<ins>paint it</ins><des>a picture</des>", "<ins>add a star"])
+def test_plans_that_are_not_understood_are_found(drawing, text):
+    drawing.transcript.emissions[0].content = text
+    assert errors(drawing)["wrong_words"] >= 1
+
+
 @pytest.mark.parametrize("k", [0, -1])
 def test_wrong_states_of_a_drawing_are_found(drawing, k):
     images = [entry for entry in drawing.transcript.emissions if entry.stage.is_image]
@@ -175,6 +181,16 @@ def test_a_drawing_that_is_not_finished_is_found(drawing):
 def test_detours_must_be_marked(drawing):
     unmarked = replace(drawing, provenance={**drawing.provenance, "planned": []})
     assert errors(unmarked) == {"wrong_labels": 1}
+
+
+def test_detours_before_what_is_judged_must_be_marked(exact):
+    whole = next(s for s in exact if s.provenance["planned"][:1] == [0] and len(s.transcript.images) > 2)
+    cut = whole.transcript.cut(6)
+    for entry in cut.emissions:
+        entry.loss = entry is cut.emissions[-1]
+    judged = replace(whole, subset=Subset.CONFLICT, transcript=cut, label=True)
+    assert errors(judged) == {}
+    assert errors(replace(judged, provenance={})) == {"wrong_labels": 1}
 
 
 def test_a_detour_that_is_not_announced_is_a_mistake(exact):
