@@ -13,8 +13,12 @@ CHOICES = {
     "multi_turn.backend": ("exact", "real"),
     "conflict.source": ("self-sampled", "symbolic"),
     "alignment.source": ("self-sampled", "corrupted", "genref"),
+    "alignment.words": ("reflection", "judge"),
+    "alignment.on_bad": ("raise", "skip"),
     "sampler.policy": ("bagel-nano", "bagel-tiny", "bagel"),
 }
+JUDGING = ("model", "temperature", "seed", "extra_body", "votes", "second_look")
+"""Settings of a judge that its verdicts depend on."""
 NUMS: Mapping[Subset, int] = {Subset.MULTI_TURN: 32_012, Subset.CONFLICT: 15_201, Subset.ALIGNMENT: 15_000}
 """Samples of each subset in the paper's Table 1."""
 
@@ -73,6 +77,7 @@ class Settings:
         for temperature in self.conflict["temperatures"]:
             check_number("conflict.temperatures", temperature, 0, NUMBER)
         check_number("conflict.tries", self.conflict["tries"], 1)
+        check_number("alignment.tries", self.alignment["tries"], 1)
         check_number("sampler.steps", self.sampler["steps"], 1)
         check_number("sampler.guidance", self.sampler["guidance"], 0, NUMBER)
         if Subset.ALIGNMENT in self.subsets and (self.alignment["source"] == "genref") != bool(self.genref):
@@ -90,7 +95,7 @@ class Settings:
     def genref(self) -> tuple[Path, ...]:
         """GenRef's tar files."""
         given = self.alignment["genref"] or ()
-        return tuple(map(Path, [given] if isinstance(given, str) else given))
+        return tuple(Path(path).absolute() for path in ([given] if isinstance(given, str) else given))
 
     def num(self, subset: Subset, split: str) -> int:
         """How many samples a split has; at least one where it has any."""
@@ -103,9 +108,19 @@ class Settings:
         kept: dict[str, Any] = {name: getattr(self, name) for name in names}
         if subset is Subset.MULTI_TURN:
             group = {key: self.multi_turn[key] for key in ("backend", "detour_rate")}
-            is_real = group["backend"] == "real"
-            return kept | {"multi_turn": group | ({"real": self.multi_turn["real"]} if is_real else {})}
+            if group["backend"] == "real":
+                group |= {"real": dict(self.multi_turn["real"])}
+                kept |= {"judge": {name: self.judge[name] for name in JUDGING}}
+            return kept | {"multi_turn": group}
         kept["detour_rate"] = self.multi_turn["detour_rate"]
+        is_genref = subset is Subset.ALIGNMENT and self.alignment["source"] == "genref"
         group = dict(self.conflict if subset is Subset.CONFLICT else self.alignment)
+        if subset is Subset.CONFLICT:
+            known = ["source", "temperatures", "tries"]
+        else:
+            known = ["source", "genref", "words", "on_bad"] if is_genref else ["source", "tries"]
+        if is_genref and group["words"] == "judge":
+            kept |= {"judge": {name: self.judge[name] for name in JUDGING}}
         samples = group["source"] == "self-sampled"
-        return kept | {str(subset): group} | ({"sampler": dict(self.sampler)} if samples else {})
+        decided = {str(subset): {name: group[name] for name in known}}
+        return kept | decided | ({"sampler": dict(self.sampler)} if samples else {})

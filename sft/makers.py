@@ -40,6 +40,8 @@ def make_maker(settings: Settings, subset: Subset, split: str) -> Maker:
             tries=told["tries"],
             **shared,
         )
+    if settings.alignment["source"] == "genref":
+        return _genref(settings, split)
     from .alignment import Alignment
 
     told = settings.alignment
@@ -49,6 +51,25 @@ def make_maker(settings: Settings, subset: Subset, split: str) -> Maker:
         source=told["source"],
         tries=told["tries"],
         **shared,
+    )
+
+
+def _genref(settings: Settings, split: str) -> Maker:
+    """GenRef's pairs, in its reflections' words or in those of a judge who looks at the pictures."""
+    from ..rewards.critics import RemoteCritic
+    from ..rewards.judge import JudgeClient
+    from ..rewards.judge_settings import JudgeSettings
+    from .genref import GenRefAlignment
+
+    judged = settings.alignment["words"] == "judge"
+    return GenRefAlignment(
+        paths=settings.genref,
+        critic=RemoteCritic(JudgeClient(JudgeSettings.read(settings.judge))) if judged else None,
+        seed=settings.seed,
+        split=split,
+        num=settings.num(Subset.ALIGNMENT, split),
+        chunk_size=settings.chunk_size,
+        on_bad=settings.alignment["on_bad"],
     )
 
 

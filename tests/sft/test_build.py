@@ -1,11 +1,15 @@
 """strokes-data: the numbers of the paper, chunks that depend on nothing else, builds that go on."""
 
 import hashlib
+import io
 import json
 import re
 import sys
+import tarfile
+from dataclasses import asdict
 
 import pytest
+from PIL import Image
 
 from strokes.sft import build
 from strokes.sft.build import jobs, main
@@ -195,23 +199,42 @@ WRONG = {
     "scale=-1": "scale to be a number",
     "size=50": "multiple of 16",
     "chunk_size=0": "chunk_size to be an integer",
+    "audit=1": "audit to be true or false",
     "multi_turn.backend=exakt": "one of exact, real",
     "conflict.source=x": "one of self-sampled, symbolic",
-    "multi_turn.detour_rate=2": "detour_rate in \\[0, 1\\]",
+    "conflict.temperatures=[hot]": "conflict.temperatures to be a number",
     "alignment.source=genref": "alignment.genref=",
+    "alignment.genref=[a.tar]": "alignment.genref=",
     "sampler.policy=scripted": "sampler.policy",
+}
+WRONG_LATE = {
+    "multi_turn.detour_rate=2": "detour_rate in \\[0, 1\\]",
     "sampler.path=nowhere": "folder of a checkpoint, got 'nowhere'",
     "sampler.paht=x": "Did you mean 'sampler.path'",
     "multi_turn.backend=real": "multi_turn.real with path",
 }
+"""What is found out by the command alone, or by the makers."""
+
+
+@pytest.fixture(scope="module")
+def defaults():
+    return asdict(composed())
 
 
 @pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_settings_are_refused(defaults, wrong):
+    from omegaconf import OmegaConf
+
+    changed = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.from_dotlist([wrong]))
+    with pytest.raises(ValueError, match=WRONG[wrong]):
+        Settings(**OmegaConf.to_container(changed))
+
+
+@pytest.mark.parametrize("wrong", WRONG_LATE)
 def test_bad_input_is_answered_in_one_line(strokes_data, capsys, tmp_path, wrong):
     assert strokes_data("scale=0.001", "out=x", wrong) == 1
     said = capsys.readouterr().err.strip()
-    assert said.startswith("strokes-data: ") and "\n" not in said
-    assert re.search(WRONG[wrong], said), said
+    assert said.startswith("strokes-data: ") and "\n" not in said and re.search(WRONG_LATE[wrong], said), said
     assert not digests(tmp_path)
 
 
@@ -228,6 +251,31 @@ def test_a_full_disk_ends_the_build_in_one_line(strokes_data, tmp_path, monkeypa
     monkeypatch.setattr(build, "write_bytes", full)
     assert strokes_data(*SMALL, "out=x") == 1
     assert "No space left" in capsys.readouterr().err and not digests(tmp_path)
+
+
+def genref_shard(path, num):
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(buffer, "JPEG")
+    with tarfile.open(path, "w") as tar:
+        for k in range(num):
+            texts = {"reflection.txt": f"Add {k} more cats.", "prompt.txt": f"{k} cats on a mat", "subset.txt": "rule"}
+            files = {"good_image.jpg": buffer.getvalue(), "bad_image.jpg": buffer.getvalue()}
+            for name, data in (files | {name: text.encode() for name, text in texts.items()}).items():
+                entry = tarfile.TarInfo(f"{k:04d}.{name}")
+                entry.size = len(data)
+                tar.addfile(entry, io.BytesIO(data))
+
+
+def test_genref_becomes_alignment_data(strokes_data, tmp_path, capsys):
+    genref_shard(tmp_path / "genref_0.tar", 40)
+    options = ("subset=alignment", "alignment.source=genref", "validation=0", "alignment.genref=[genref_0.tar]")
+    assert strokes_data(*options, "scale=0.0004", "out=x") == 0
+    dataset = DataSet(tmp_path / "x")
+    assert dataset.column("label").count(1) == 2 and dataset.column("label").count(0) == 4
+    assert "| alignment | negative | 4 | 10,000 |" in capsys.readouterr().out
+    assert "GenRef" in (tmp_path / "x/README.md").read_text().partition("## Licence")[2]
+    assert strokes_data(*options, "scale=0.4", "chunk_size=6000", "out=y") == 1
+    assert "name more shards" in capsys.readouterr().err and not digests(tmp_path / "y")
 
 
 @pytest.mark.slow
