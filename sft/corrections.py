@@ -58,4 +58,4 @@ def inspection_of(judgement: Judgement) -> Inspection | None:
 
 def one_line(text: str) -> str:
     """Words on one line, without structure and without a final period."""
-    return " ".join(text.translate(_BRACKETS).split()).rstrip(".")
+    return " ".join(text.translate(_BRACKETS).split()).rstrip(". ")
