@@ -128,7 +128,9 @@ def test_without_detours_the_prompts_are_the_same(strokes_data, tmp_path):
 
 
 def test_table_audit_and_card(strokes_data, tmp_path, capsys):
-    assert strokes_data("scale=0.0005", "chunk_size=8", *RULES, "out=x") == 0
+    part = ("scale=0.0005", "chunk_size=8", *RULES, "out=x")
+    assert strokes_data(*part, "subset=multi_turn") == 0
+    assert strokes_data(*part) == 0  # the other subsets are added
     said, card = capsys.readouterr().out, (tmp_path / "x/README.md").read_text()
     told = json.loads((tmp_path / "x/table1.json").read_text())
     rows = {name: (row["total"], row["positive"], row["negative"]) for name, row in told["table"].items()}
@@ -139,14 +141,6 @@ def test_table_audit_and_card(strokes_data, tmp_path, capsys):
     for text in (said, card):
         assert "| multi_turn | samples | 16 | 32,012 |" in text and "| wrong states | 0 |" in text
     assert "license: apache-2.0" in card and "Planned detours" in card and '"source": "symbolic"' in card
-
-
-def test_subsets_are_added_one_after_another(strokes_data, tmp_path):
-    assert strokes_data(*SMALL, "out=x") == 0
-    assert strokes_data("subset=conflict", "scale=0.0005", "audit=false", *RULES, "out=x") == 0
-    told = json.loads((tmp_path / "x/table1.json").read_text())
-    assert {name.partition("/")[0] for name in told["table"]} == {"multi_turn", "conflict"}
-    assert told["runs"]["multi_turn"]["scale"] == 0.0012 and told["runs"]["conflict"]["scale"] == 0.0005
 
 
 def test_what_the_audit_finds_fails_the_command(strokes_data, tmp_path, monkeypatch, capsys):
