@@ -218,7 +218,8 @@ def nested(kind: type[Settings], values: Mapping[str, Any], name: str, where: st
         raise ValueError(f"Expected settings of configs/{name}.yaml, got {', '.join(where + key for key in wrong)}.")
     made = {}
     for key in names:
-        inner = next((k for k in (hints[key], *get_args(hints[key])) if is_dataclass(k)), None)
+        kinds = (k for k in (hints[key], *get_args(hints[key])) if isinstance(k, type) and is_dataclass(k))
+        inner = next(kinds, None)
         made[key] = values[key]
         if inner is not None and values[key] is not None:
             if not isinstance(values[key], Mapping):

@@ -6,9 +6,9 @@ where they are encoded once and for all, their latents. ``Collator`` turns examp
 what changed. What bears loss is data (``Entry.loss``), never code: a failed sketch is context only.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -54,11 +54,20 @@ class Picture:
 Example = tuple[Words | Picture, ...]
 
 
+class Clean(TypedDict, total=False):
+    """What a clean or noisy image is made of: one of both."""
+
+    latent: torch.Tensor
+    """float32 (tokens, channels)."""
+    pixels: torch.Tensor
+    """Float32 (3, H, W) in [-1, 1], to be encoded in the forward pass."""
+
+
 class Images(Protocol):
     """The rows that pictures are."""
 
-    def clean(self, row: int) -> Mapping[str, torch.Tensor]:
-        """What a clean or noisy image is made of: its ``latent``, or ``pixels`` to encode in the forward pass."""
+    def clean(self, row: int) -> Clean:
+        """As the flow takes it."""
         ...
 
     def pixels(self, row: int) -> torch.Tensor:
@@ -78,7 +87,7 @@ class ImageTable:
         self.images.append(image)
         return len(self.images) - 1
 
-    def clean(self, row: int) -> Mapping[str, torch.Tensor]:
+    def clean(self, row: int) -> Clean:
         """See ``Images``."""
         return {"latent": self.latents[row]}
 

@@ -4,7 +4,7 @@ Tokenising and checking 60,000 trajectories takes minutes, and as Python objects
 token ids of all texts, one after another, and a table of segments; an example is put together when it is asked for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ class Examples(Sequence[Example]):
         """The example of an index; a list for a slice."""
         if isinstance(index, slice):
             return [self[k] for k in range(*index.indices(len(self)))]
-        first, last = int(self.starts[index]), int(self.starts[index + 1])
+        number = range(len(self))[index]  # negative ones, too
+        first, last = int(self.starts[number]), int(self.starts[number + 1])
         return tuple(self._segment(k, row) for k, row in enumerate(self.segments[first:last].tolist(), first))
 
     def _segment(self, number: int, row: Sequence[int]) -> Words | Picture:
@@ -67,10 +68,11 @@ class Examples(Sequence[Example]):
         before = None if rest[2] == 0 else rest[2] - 1
         return Picture(rest[0], bool(loss), bool(rest[1]), before, after, _STAGES[stage])
 
-    def save(self, path: Path, **arrays: np.ndarray) -> None:
+    def save(self, path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         """Write a file; ``arrays`` are kept beside the examples."""
+        every: dict[str, Any] = {"ids": self.ids, "segments": self.segments, "starts": self.starts, **arrays}
         with path.open("wb") as file:
-            np.savez(file, ids=self.ids, segments=self.segments, starts=self.starts, **arrays)
+            np.savez(file, **every)
 
 
 def _row(segment: Words | Picture) -> list[int]:

@@ -9,7 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.bagel.transforms import ImageTransform
-from .collator import ImageTable, from_transcript
+from .collator import Clean, ImageTable, from_transcript
 from .store import DataSet
 
 _BATCH = 64
@@ -37,7 +37,7 @@ class AheadImages:
         self.latents = torch.from_numpy(np.load(folder / "latents.npy", mmap_mode="c"))
         self._pixels = torch.from_numpy(np.load(folder / "pixels.npy", mmap_mode="c"))
 
-    def clean(self, row: int) -> Mapping[str, torch.Tensor]:
+    def clean(self, row: int) -> Clean:
         """See ``Images``."""
         return {"latent": self.latents[row]}
 
@@ -63,7 +63,7 @@ class ForwardImages:
         self._vae, self._vit = ImageTransform(*config.vae_transform), ImageTransform(*config.vit_transform)
         self._images = lru_cache(maxsize=16)(self._read)
 
-    def clean(self, row: int) -> Mapping[str, torch.Tensor]:
+    def clean(self, row: int) -> Clean:
         """See ``Images``."""
         sample, number, count = self.rows[row]
         return {"pixels": self._vae(Image.fromarray(self._images(sample)[number]), count)}

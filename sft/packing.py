@@ -22,7 +22,7 @@ class Choice(NamedTuple):
     """A sample of a source."""
 
     source: int
-    index: int
+    sample: int
 
 
 class Packing:

@@ -154,7 +154,10 @@ def _prepared(dataset: DataSet, data: str, tokenizer: Tokenizer, cache: Path) ->
 
 
 def _prepare(dataset: DataSet, tokenizer: Tokenizer, path: Path) -> None:
-    examples, sizes, owners, names, splits = [], [], [], [], []
+    examples: list[Example] = []
+    sizes: list[tuple[int, ...]] = []
+    owners: list[int] = []
+    names, splits = [], []
     for k, sample in enumerate(dataset):
         table = ImageTable()
         example = from_transcript(sample.transcript, tokenizer, table)
@@ -164,13 +167,13 @@ def _prepare(dataset: DataSet, tokenizer: Tokenizer, path: Path) -> None:
         owners += [k] * len(table.images)
         names.append(sample.transcript.id)
         splits.append(sample.split)
-    Examples.of(examples).save(
-        path,
-        sizes=np.array(sizes, np.int32).reshape(-1, 2),
-        owners=np.array(owners, np.int64),
-        names=np.array(names, str),
-        splits=np.array(splits, str),
-    )
+    arrays: dict[str, np.ndarray] = {
+        "sizes": np.array(sizes, np.int32).reshape(-1, 2),
+        "owners": np.array(owners, np.int64),
+        "names": np.array(names, str),
+        "splits": np.array(splits, str),
+    }
+    Examples.of(examples).save(path, arrays)
 
 
 def _shifted(example: Example, rows: int) -> Example:

@@ -166,7 +166,7 @@ class SftTrainer(Trainer):
         self.model.train()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        self.control: TrainerControl = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self._spoken += time.perf_counter() - begun  # is no time of training
         return metrics
 

@@ -81,7 +81,7 @@ def _normalise(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     h = x.float()
     width = h.shape[-1]
     square = (h * h).view(-1, width)
-    if torch.is_autocast_enabled(x.device.type):
+    if not x.is_meta and torch.is_autocast_enabled(x.device.type):
         with torch.autocast(x.device.type, enabled=False):
             squares = torch.mv(square, h.new_full((width,), 1 / width))
     else:

@@ -1,11 +1,16 @@
 """What the tests of supervised training share: the mini-world's tokenizer, small models, a random autoencoder."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from strokes.agents.bagel import Bagel, BagelConfig, Tokenizer
 from strokes.sft.autoencoder import make_autoencoder
 from strokes.sft.tokenizer import build_tokenizer
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `trajectories`
 
 
 @pytest.fixture(scope="session")
