@@ -1,0 +1,254 @@
+"""The trainer: global counts, the average, and runs that are killed and go on as if nothing had happened."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from trajectories import settings, words, write_data
+
+from strokes.agents.bagel import Tokenizer, load
+from strokes.agents.load import NANO
+from strokes.sft import train as train_module
+from strokes.sft.average import Average
+from strokes.sft.train import train
+from strokes.sft.trainer import LEARNT, WHOLE, latest_checkpoint
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run from beginning to end, with a look at what it has learnt on the way."""
+    folder = tmp_path_factory.mktemp("run")
+    assert train(settings(data, "evaluation.every=3"), folder)
+    return folder
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def state(folder, step=6):
+    """Everything a run goes on with, as tensors."""
+    path = folder / "checkpoints" / f"checkpoint-{step}"
+    optimizer = torch.load(path / "optimizer.pt", weights_only=True)["state"]
+    moments = {f"{k}.{name}": value for k, each in optimizer.items() for name, value in each.items()}
+    return load_file(path / LEARNT) | load_file(path / "average-0.safetensors") | moments
+
+
+def test_a_run_leaves_a_checkpoint_figures_and_a_card(data, finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["steps"] == 6 and set(metrics["data"]) == {"multi_turn", "alignment"}
+    assert 5000 < metrics["tokens"] <= 6000 and metrics["flops"] > 1e9 and metrics["seconds"] > 0
+    assert metrics["parameters"] == 582_048 and len(metrics["checkpoint"]) == 64
+    model = load(finished / "checkpoint", dtype=torch.float32)
+    assert len(Tokenizer.load(finished / "checkpoint")) == model.config.llm_config.vocab_size
+    card = (finished / "README.md").read_text()
+    assert metrics["checkpoint"] in card and metrics["data"]["alignment"] in card
+
+
+def test_the_shipped_weights_are_the_average(finished):
+    average = load_file(finished / "checkpoints" / "checkpoint-6" / "average-0.safetensors")
+    learnt = load_file(finished / "checkpoints" / "checkpoint-6" / LEARNT)
+    shipped = load(finished / "checkpoint").state_dict()
+    names = [name for name, p in load(NANO).named_parameters() if name in learnt]
+    for k, name in enumerate(names):
+        assert torch.equal(shipped[name], average[str(k)].bfloat16()), name
+    assert any(not torch.equal(average[str(k)], learnt[name]) for k, name in enumerate(names))
+
+
+def test_losses_are_logged_stage_by_stage_and_what_is_drawn_is_kept(finished):
+    looks = [line for line in lines(finished) if "eval_plan" in line]
+    assert [line["step"] for line in looks] == [3, 6]
+    for name in ("plan", "inspect", "switch", "sketch", "refine", "strict", "soft", "images"):
+        assert looks[0][f"eval_{name}"] >= 0
+    steps = [line for line in lines(finished) if "ce" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
+    assert all(line["loss"] == pytest.approx(0.3 * line["ce"] + line["mse"], rel=1e-4) for line in steps)
+    assert sorted(path.name for path in (finished / "samples").iterdir()) == ["step-000003.png", "step-000006.png"]
+
+
+def test_the_rate_warms_up_and_follows_a_cosine_to_nothing(finished):
+    rates = [line["learning_rate"] for line in lines(finished) if "ce" in line]
+    expected = [0.0, *(0.5e-3 * (1 + np.cos(np.pi * k / 5)) for k in range(5))]
+    assert rates == pytest.approx(expected, abs=1e-9)
+
+
+def test_looking_changes_nothing(data, finished, tmp_path):
+    assert train(settings(data), tmp_path)
+    a, b = state(finished), state(tmp_path)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(data, finished, tmp_path, monkeypatch):
+    def stopping(self, args, state, control, logs=None, **_):
+        if state.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    wanted = settings(data, "evaluation.every=3")
+    with monkeypatch.context() as patched:
+        patched.setattr(train_module.Terminal, "on_log", stopping)
+        assert not train(wanted, tmp_path)
+    assert (tmp_path / "checkpoints" / "checkpoint-3" / WHOLE).exists(), "after the step during which it was asked"
+    assert not (tmp_path / "metrics.json").exists()
+    assert train(wanted, tmp_path)
+    a, b = state(finished), state(tmp_path)
+    assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+    shipped = [(folder / "checkpoint" / "ema.safetensors").read_bytes() for folder in (finished, tmp_path)]
+    assert shipped[0] == shipped[1]
+    kept = ("ce", "mse", "grad_norm", "learning_rate")
+    first, second = ([[line[k] for k in kept] for line in lines(f) if "ce" in line] for f in (finished, tmp_path))
+    assert first == second
+    figures = [json.loads((folder / "metrics.json").read_text()) for folder in (finished, tmp_path)]
+    assert all(figures[0][name] == figures[1][name] for name in ("tokens", "flops", "checkpoint"))
+
+
+def test_a_checkpoint_cut_short_is_passed_over(finished, tmp_path):
+    for step, is_whole in ((2, True), (10, True), (12, False)):
+        path = tmp_path / f"checkpoint-{step}"
+        path.mkdir()
+        if is_whole:
+            (path / WHOLE).touch()
+    assert latest_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
+
+
+def test_other_settings_in_the_same_folder_are_refused(data, finished):
+    with pytest.raises(ValueError, match=r"lr=0\.5"):
+        train(settings(data, "lr=0.5"), finished)
+
+
+def test_accumulated_packs_weigh_by_what_they_hold(data, tmp_path):
+    """Two packs at once are two packs one after the other, whatever they hold: the counts are those of both."""
+    folders = []
+    for name, overrides in {"one": ["packs=2"], "two": ["packs=1", "tokens=1000"]}.items():
+        folder = tmp_path / name
+        job = train_module.make_job(settings(data, *overrides, "steps=2"), folder, _never())
+        folders.append(job)
+    accumulated, single = (job.trainer for job in folders)
+    accumulated.average = Average(accumulated.model, 0.5)
+    batches, counts = accumulated.get_batch_samples(iter([accumulated.packs[0], accumulated.packs[1]]), 2, "cpu")
+    losses = [accumulated.compute_loss(accumulated.model, batch, num_items_in_batch=counts) for batch in batches]
+    packs = [single.packs[k]["pack"] for k in (0, 1)]
+    assert counts == [float(sum(len(p.ce.labels) for p in packs)), float(sum(len(p.targets) for p in packs))]
+    outputs = [single.model(b["pack"], generator=torch.Generator().manual_seed(b["seed"])) for b in batches]
+    ce = sum(o.ce.sum() for o in outputs) / counts[0]
+    mse = sum((o.mse * b["pack"].mse_weights).sum() for o, b in zip(outputs, batches, strict=True)) / counts[1]
+    assert sum(loss.item() for loss in losses) == pytest.approx((0.3 * ce + mse).item(), abs=1e-5)
+
+
+def _never():
+    import threading
+
+    return threading.Event()
+
+
+def test_adapters_learn_and_the_rest_stays(data, tmp_path):
+    wanted = settings(data, "lora={rank: 4, alpha: 8, experts: gen}", "steps=3")
+    assert train(wanted, tmp_path)
+    found = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    assert found and all("moe_gen" in name for name in found)
+    assert all(weight.abs().max() > 0 for name, weight in found.items() if "lora_B" in name), "zero before training"
+    assert not (tmp_path / "checkpoint").exists()
+    again = replace(wanted, evaluation=replace(wanted.evaluation, heldout=0))
+    assert train(again, tmp_path), "finished, and what is looked at is free"
+
+
+def test_bf16_with_gradient_checkpointing_trains_much_the_same(data, finished, tmp_path):
+    assert train(settings(data, "precision=bf16", "gradient_checkpointing=true", "steps=6"), tmp_path)
+    exact, rounded = ([line["mse"] for line in lines(f) if "ce" in line] for f in (finished, tmp_path))
+    assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)
+    assert load_file(tmp_path / "checkpoints" / "checkpoint-6" / LEARNT)["llm2vae.weight"].dtype == torch.float32
+
+
+def test_images_can_be_encoded_in_the_forward_pass(data, tmp_path):
+    overrides = ("data.latents=forward", "data.changed_weight=0", "data.copies=1", "steps=2")
+    assert train(settings(data, *overrides), tmp_path)
+
+
+def test_the_control_learns_to_draw_at_once(data, tmp_path):
+    assert train(settings(data, "view=final", "steps=2", "evaluation.every=2"), tmp_path)
+    found = lines(tmp_path)[-1]
+    look = next(line for line in lines(tmp_path) if "eval_sketch" in line)
+    assert "eval_plan" not in look and look["eval_images"] == 1.0 and found
+
+
+def test_a_loss_that_is_no_number_ends_the_run(data, tmp_path):
+    with pytest.raises(ValueError, match="losses that are numbers"):
+        train(settings(data, "lr=1.0e+30", "warmup=0", "clip=0.0"), tmp_path)
+
+
+def test_the_average_follows_the_weights_and_can_be_swapped_in():
+    model = torch.nn.Linear(2, 2)
+    average = Average(model, 0.9)
+    before = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    average.update(0)  # share 0.9 of the first step
+    expected = before + 0.9
+    with average.applied():
+        assert torch.allclose(model.weight, expected)
+    assert torch.allclose(model.weight, before + 1.0)
+    assert torch.allclose(average.weights["weight"], expected)
+    other = Average(model, 0.9)
+    other.load(average.local())
+    assert torch.equal(other.weights["weight"], average.weights["weight"])
+
+
+def command(*arguments, processes=1):
+    env = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    full = [sys.executable, *launcher, "-m", "strokes.sft.train", *arguments]
+    return subprocess.run(full, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(data, tmp_path):
+    # A large epsilon keeps AdamW from blowing up what is only rounding: gradients that should be 0.
+    shared = [*words(data), "packs=2", "steps=4", "eps=1.0e-3", "evaluation.every=2", "evaluation.heldout=0"]
+    for processes in (1, 2):
+        done = command(*shared, f"out={tmp_path / str(processes)}", processes=processes)
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (state(tmp_path / name, 4) for name in "12")
+    names = load_file(tmp_path / "1" / "checkpoints" / "checkpoint-4" / LEARNT).keys()
+    assert max((one[name] - two[name]).abs().max() for name in names) <= 1e-5
+    for key in ("ce", "mse", "grad_norm", "eval_plan", "eval_sketch"):
+        found = [[line[key] for line in lines(tmp_path / name) if key in line] for name in "12"]
+        assert found[0] and found[0] == pytest.approx(found[1], abs=1e-5), key
+    figures = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in "12"]
+    assert figures[0]["tokens"] == figures[1]["tokens"] and figures[0]["flops"] == figures[1]["flops"]
+
+
+@pytest.mark.slow
+def test_the_command_ends_with_143_when_it_is_terminated_and_goes_on(data, tmp_path):
+    arguments = [*words(data), "steps=400", "evaluation.every=0", f"out={tmp_path / 'run'}"]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "strokes.sft.train", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if line.startswith("step 3/"):
+            break
+    running.send_signal(signal.SIGTERM)
+    rest = running.stdout.read()
+    assert running.wait(60) == 143 and "the same command goes on" in rest
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert (checkpoint / WHOLE).exists() and Path(checkpoint).name != "checkpoint-400"
