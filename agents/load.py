@@ -1,5 +1,6 @@
 """From the settings of a policy to the policy; models are imported only where they are asked for."""
 
+import hashlib
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -201,6 +202,16 @@ def checkpoint_of(settings: Mapping[str, Any]) -> Path:
     if not path.is_dir():
         raise ValueError(f"Expected policy.path to be the folder of a checkpoint, got {str(path)!r}.")
     return path
+
+
+def fingerprint(path: str | Path) -> str:
+    """SHA-256 over the names and contents of the weights of a checkpoint folder and its sub-folders, hexadecimal."""
+    total = hashlib.sha256()
+    for file in sorted(Path(path).rglob("*.safetensors")):
+        with open(file, "rb") as stream:
+            name = file.relative_to(path).as_posix()
+            total.update(f"{name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
 
 
 def _model(settings: Mapping[str, Any]) -> "Bagel":

@@ -5,7 +5,6 @@ whose lines are all there is drawn, and whatever else an interrupted write left 
 found out about a drawing later is another line, which takes the place of the first one.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -110,16 +109,6 @@ class EvaluationFolder:
             return Drawing.from_record(json.loads(line))
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"Expected {self.results}:{number} to be a drawing: {error}") from error
-
-
-def fingerprint(path: str | Path) -> str:
-    """SHA-256 over the names and contents of the weights of a checkpoint folder and its sub-folders, hexadecimal."""
-    total = hashlib.sha256()
-    for file in sorted(Path(path).rglob("*.safetensors")):
-        with open(file, "rb") as stream:
-            name = file.relative_to(path).as_posix()
-            total.update(f"{name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
 
 
 def _line(drawing: Drawing) -> str:

@@ -13,14 +13,14 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ..agents.load import checkpoint_of, load_policy
+from ..agents.load import checkpoint_of, fingerprint, load_policy
 from ..agents.pool import Resources
 from ..agents.trajectory import Trajectory
 from ..envs.protocols import Policy
 from .benchmarks import Benchmark
 from .drawings import Drawing, Errand, judged
 from .equal_cost import matched
-from .evaluation_folder import EvaluationFolder, fingerprint
+from .evaluation_folder import EvaluationFolder
 from .evaluation_settings import Settings
 from .evaluation_workers import EvaluationWorker, draw
 from .judges import chat_of, search_judge

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..agents.load import fingerprint
 from ..envs.files import replacing
-from .evaluation_folder import EvaluationFolder, fingerprint
+from .evaluation_folder import EvaluationFolder
 from .grid import children_seconds, claimed, missing, path_of
 from .reproduction_tables import tables
 
@@ -60,7 +61,7 @@ SIZES = {
                 *("lr=3.0e-3", "warmup=50", "seed=1"),
             ),
         ),
-        sft=(),
+        sft=("steps=4000", "lr=2.0e-3", "data.copies=6", "ce_weight=1.0", "evaluation.every=0"),
         scale=0.25,
         seeds=SEEDS,
     ),

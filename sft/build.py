@@ -23,13 +23,14 @@ from typing import Any, NamedTuple
 
 from ..agents.command import run as run_command
 from ..agents.command import settings_from
+from ..agents.load import fingerprint
 from ..agents.pool import Pool, Resources, Task, start_ray, stop_ray
 from ..agents.run_folder import RunFolder
 from ..envs.files import write_whole
 from .audit import Audit, audit
 from .build_settings import Settings
 from .data_card import card
-from .makers import fingerprint, make_maker, sampler_policy
+from .makers import make_maker, sampler_policy
 from .rows import SPLITS
 from .sample import Maker, Subset
 from .store import shard_bytes, write_bytes

@@ -1,9 +1,7 @@
 """From the settings of ``strokes-data`` to who makes the samples; models are loaded in the process that asks."""
 
-import hashlib
 from collections.abc import Mapping
 from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 from ..agents.load import checkpoint_of, load_policy
@@ -82,16 +80,6 @@ def sampler_policy(sampler: Mapping[str, Any]) -> dict[str, Any]:
     """The policy of that name in ``configs/policy``, with its checkpoint."""
     policy = _policy(str(sampler["policy"])) | {"path": sampler["path"]}
     return policy | {"path": str(checkpoint_of(policy))}
-
-
-def fingerprint(path: Path) -> str:
-    """SHA-256 over the names and contents of the weights of a checkpoint, hexadecimal; the one evaluations name."""
-    total = hashlib.sha256()
-    for file in sorted(path.rglob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{file.relative_to(path).as_posix()} {digest}\n".encode())
-    return total.hexdigest()
 
 
 def _policy(name: str) -> dict[str, Any]:
