@@ -192,7 +192,8 @@ def make_packs(settings: Settings, sources: Sequence[Source], model: Bagel, toke
     left_out = sum(map(len, packing.skipped))
     more = f"; {left_out} longer samples left out" if left_out else ""
     num, waste = len(packing.epoch(0)), packing.waste()
-    print(f"samples: {found}, in {num} packs of {settings.tokens} tokens, {waste:.1%} empty{more}", flush=True)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"samples: {found}, in {num} packs of {settings.tokens} tokens, {waste:.1%} empty{more}", flush=True)
     drawing = Drawing(
         copies=data.copies,
         drop_last_text=data.drop_last_text,
