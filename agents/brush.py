@@ -120,10 +120,10 @@ def _drawn(
     color = thing.color or PLAIN
     assert thing.shape is not None, thing
     around = [each.item for each in others if each.item is not None]
+    if ready is not None and all(apart(ready, other) for other in around):
+        return ready  # before `old`: a relation may hold where this was laid out, and nowhere else in the cell
     if old is not None:
         return Object(thing.shape, color, old.x, old.y, old.radius)
-    if ready is not None and all(apart(ready, other) for other in around):
-        return ready
     cell = thing.cell if thing.cell is not None else free_cells(others, rng)[0]
     return Object(thing.shape, color, *place(thing.shape, cell, rng, size, around))
 

@@ -6,7 +6,7 @@ with REFINE, and stops when the prompt is fulfilled. It takes up any transcript,
 Without errors and with them, its final canvas fulfils every prompt of the language.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..envs.markup import Plan, parse_inspection, parse_plan
 from ..envs.protocols import Cost, Reply, Session
 from ..envs.scenes.changes import Edit, Thing, apply, compare, graph_of, missing, repairs
 from ..envs.scenes.language import describe, describe_edits, parse
-from ..envs.scenes.render import SIZE, render
+from ..envs.scenes.render import SIZE, Object, render
 from ..envs.scenes.tasks import Task
 from ..envs.stages import Emission, Stage
 from ..envs.transcript import Transcript
@@ -224,7 +224,18 @@ def _worked(session: ScriptedSession, canvas: Canvas, edits: Sequence[Edit]) -> 
     ready = {}
     if session.graph is not None:
         ready = {mark(item, session.size).thing: item for item in session.aim(canvas)}
+        ready |= {
+            edit.thing: at for edit in edits if edit.placeholder and (at := _right(edit.thing, ready)) is not None
+        }
     return work(canvas, edits, session.rng, session.size, ready)
+
+
+def _right(placeholder: Thing, ready: Mapping[Thing, Object]) -> Object | None:
+    """Where a thing of a wrong colour is to be drawn: exactly where the right one was laid out."""
+    for thing, item in ready.items():
+        if (thing.shape, thing.cell) == (placeholder.shape, placeholder.cell) and placeholder.color is not None:
+            return replace(item, color=placeholder.color)
+    return None
 
 
 def _from_description(state: Sequence[Thing], des: str, rng: np.random.Generator) -> tuple[Edit, ...]:
