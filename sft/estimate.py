@@ -21,7 +21,7 @@ from ..agents.bagel.transforms import ImageTransform
 from ..agents.lora import adapters
 from .collator import Example, Picture, Words
 from .cost import Sizes, num_flops, num_tokens
-from .train import NAMES, PAPER, adapt, checkpoint_of
+from .job import PAPER, adapt, checkpoint_of
 from .train_settings import Settings
 
 WORDS = 100
@@ -65,7 +65,7 @@ def estimate(settings: Settings) -> str:
 def meta_model(settings: Settings) -> Bagel:
     """The model without weights, as a run would train it."""
     init = settings.model.init
-    config = BagelConfig.bagel_7b() if init == PAPER else read_config(checkpoint_of(NAMES.get(init, init)))
+    config = BagelConfig.bagel_7b() if init == PAPER else read_config(checkpoint_of(init))
     with torch.device("meta"):
         model = Bagel(config)
         adapt(model, settings.model)

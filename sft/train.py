@@ -6,47 +6,25 @@ One run is one folder: ``run.json`` (its settings), ``checkpoints/`` (everything
 stood, exactly. ``configs/sft.yaml`` says what can be set.
 """
 
-import hashlib
-import os
 import sys
-import threading
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainingArguments
 
 from ..agents import command
-from ..agents.bagel.checkpoint import load, save
-from ..agents.bagel.model import Bagel
-from ..agents.bagel.tokenizer import Tokenizer
-from ..agents.callbacks import Begin, JsonLog, StopWhenAsked
-from ..agents.interleaved import Interleaved
-from ..agents.load import NANO, SHIPPED, sampling_of
-from ..agents.lora import adapters
-from ..agents.one_shot import OneShot
+from ..agents.bagel.checkpoint import save
+from ..agents.callbacks import Begin
+from ..agents.load import fingerprint
 from ..agents.run_folder import RunFolder, stop_requests
-from ..envs.protocols import Policy
-from .dataset import Drawing, PackDataset
+from .job import Job, make_job
 from .model_card import write_card
-from .packing import Packing
-from .sources import Source, open_source
-from .terminal import Terminal
-from .train_settings import ModelSettings, Settings
-from .trainer import SftTrainer, latest_checkpoint
-from .validation import HeldOutSlice, StageLosses, Validation
+from .train_settings import Settings
+from .trainer import latest_checkpoint
 
-NAMES = {"bagel-tiny": SHIPPED, "bagel-nano": NANO}
-"""Checkpoints that ship."""
-PAPER = "bagel-7b"
-"""What a dry run reckons with where there are no weights."""
 FREE = {"out", "report_to", "log_every", "save_every", "keep", "evaluation", "device", "gpus", "dry_run", "data.cache"}
 """Settings that may differ when a run goes on: where it runs and what is written down."""
-EXAMINED = 99
-"""Added to a run's seed for what the validation split draws."""
 
 
 def main() -> int:
@@ -101,201 +79,6 @@ def train(settings: Settings, folder: Path) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """Everything of a run, put together."""
-
-    trainer: SftTrainer
-    tokenizer: Tokenizer
-    sources: Sequence[Source]
-    packs: PackDataset
-
-
-def make_job(settings: Settings, folder: Path, stop: threading.Event) -> Job:
-    """A run that is ready to begin, or to go on."""
-    args = arguments(settings, folder)
-    checkpoint = checkpoint_of(settings.model.init)
-    is_frozen = settings.lora is not None and settings.precision == "bf16"
-    model = load(checkpoint, dtype=torch.bfloat16 if is_frozen else torch.float32)
-    adapt(model, settings.model)
-    tokenizer = Tokenizer.load(checkpoint)
-    train_split, validation = read_data(settings, model, tokenizer)
-    packs = make_packs(settings, train_split, model, tokenizer)
-    model.vae.requires_grad_(False)
-    learner: Any = model
-    if settings.lora is not None:
-        from peft import get_peft_model
-
-        learner = get_peft_model(model, adapters(settings.lora))
-    examine = make_validation(settings, validation, model, tokenizer, folder)
-    trainer = SftTrainer(
-        learner,
-        packs,
-        args,
-        ce_weight=settings.ce_weight,
-        decay=settings.ema,
-        posterior="mean" if settings.data.latents == "ahead" else "sample",
-        examine=examine if settings.evaluation.every else None,
-        callbacks=[StopWhenAsked(stop), JsonLog(folder / "log.jsonl"), Terminal()],
-    )
-    trainer.remove_callback(PrinterCallback)  # prints all figures
-    return Job(trainer=trainer, tokenizer=tokenizer, sources=train_split, packs=packs)
-
-
-def checkpoint_of(init: str) -> Path:
-    """The folder of the checkpoint that a run begins with.
-
-    Raises:
-        ValueError: There is none.
-    """
-    path = NAMES.get(init, Path(init))
-    if not path.is_dir():
-        hint = "; without weights only dry_run=true works" if init == PAPER else ""
-        raise ValueError(
-            f"Expected model.init to be the folder of a checkpoint or one of {', '.join(NAMES)}, got {init!r}{hint}."
-        )
-    return path
-
-
-def adapt(model: Bagel, settings: ModelSettings) -> None:
-    """Change what a run changes of a checkpoint's configuration."""
-    config = model.config
-    if settings.timestep_shift is not None:
-        config.timestep_shift = settings.timestep_shift
-    for name in ("vae_transform", "vit_transform"):
-        if (sizes := getattr(settings, name)) is not None:
-            setattr(config, name, tuple(sizes))
-    config._attn_implementation = settings.attention
-
-
-def read_data(settings: Settings, model: Bagel, tokenizer: Tokenizer) -> tuple[list[Source], list[Source]]:
-    """Training and validation splits of all subsets."""
-    reading = settings.data.reading(settings.view)
-    pairs = [
-        open_source(name, str(subset.path), model, tokenizer, reading) for name, subset in settings.data.subsets.items()
-    ]
-    return [first for first, _ in pairs], [second for _, second in pairs]
-
-
-def make_packs(settings: Settings, sources: Sequence[Source], model: Bagel, tokenizer: Tokenizer) -> PackDataset:
-    """All packs of a run."""
-    data = settings.data
-    packing = Packing(
-        [source.lengths(data.copies) for source in sources],
-        settings.tokens,
-        shares=data.shares,
-        seed=settings.seed,
-        on_long=data.on_long,
-        names=[[source.names[row] for row in source.rows] for source in sources],
-    )
-    found = ", ".join(f"{source.name} {len(source)}" for source in sources)
-    left_out = sum(map(len, packing.skipped))
-    more = f"; {left_out} longer samples left out" if left_out else ""
-    num, waste = len(packing.epoch(0)), packing.waste()
-    if int(os.environ.get("RANK", 0)) == 0:
-        print(f"samples: {found}, in {num} packs of {settings.tokens} tokens, {waste:.1%} empty{more}", flush=True)
-    drawing = Drawing(
-        copies=data.copies,
-        drop_last_text=data.drop_last_text,
-        drop_all=data.drop_all,
-        changed_weight=data.changed_weight,
-    )
-    return PackDataset(
-        sources,
-        packing,
-        drawing,
-        model.config,
-        tokenizer.ids,
-        num=settings.steps * settings.packs,
-        seed=settings.seed,
-        row_length=settings.row_length,
-    )
-
-
-def make_validation(
-    settings: Settings, sources: Sequence[Source], model: Bagel, tokenizer: Tokenizer, folder: Path
-) -> Validation:
-    """What is looked at while learning."""
-    wanted, sources = settings.evaluation, [source for source in sources if len(source)]
-    losses = None
-    if wanted.packs and sources:
-        packing = Packing([s.lengths(1) for s in sources], settings.tokens, seed=settings.seed, on_long="skip")
-        packs = PackDataset(
-            sources,
-            packing,
-            Drawing(),
-            model.config,
-            tokenizer.ids,
-            num=min(wanted.packs, len(packing.epoch(0))),
-            seed=settings.seed + EXAMINED,
-            row_length=settings.row_length,
-        )
-        losses = StageLosses(packs=packs, posterior="mean")
-    drawings = None
-    if wanted.heldout:
-        drawings = HeldOutSlice(
-            make_policy=partial(make_policy, settings, tokenizer),
-            limit=wanted.heldout,
-            size=settings.policy["size"],
-            shown=wanted.shown,
-            folder=folder / "samples",
-        )
-    return Validation(losses=losses, drawings=drawings)
-
-
-def make_policy(settings: Settings, tokenizer: Tokenizer, model: Bagel) -> Policy:
-    """The model as it will be used: in strokes, or at once where that is what it learns."""
-    policy = settings.policy
-    sampling = sampling_of(policy, policy["steps"], policy["guidance"])
-    if settings.view == "final":
-        return OneShot(model, tokenizer, sampling)
-    return Interleaved(model, tokenizer, sampling, max_tokens=policy["max_tokens"])
-
-
-def arguments(settings: Settings, folder: Path) -> TrainingArguments:
-    """Transformers' settings of a run."""
-    device = settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    more: dict[str, Any] = {}
-    if settings.fsdp:
-        # The layers that are wrapped are the model's _no_split_modules; a state in shards needs no process to hold all.
-        more = {"fsdp": True, "fsdp_config": {"version": 2, "state_dict_type": "SHARDED_STATE_DICT"}}
-        more["fsdp_config"]["activation_checkpointing"] = settings.gradient_checkpointing
-    elif settings.gradient_checkpointing:
-        more = {"gradient_checkpointing": True}
-    looks = settings.evaluation.every
-    return TrainingArguments(
-        output_dir=str(folder / "checkpoints"),
-        seed=settings.seed,
-        max_steps=settings.steps,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=settings.accumulation(int(os.environ.get("WORLD_SIZE", 1))),
-        learning_rate=settings.lr,
-        lr_scheduler_type=settings.lr_schedule,
-        lr_scheduler_kwargs=dict(settings.lr_options),
-        warmup_steps=settings.warmup,
-        adam_beta1=settings.betas[0],
-        adam_beta2=settings.betas[1],
-        adam_epsilon=settings.eps,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.clip,
-        bf16=settings.precision == "bf16",
-        use_cpu=device == "cpu",
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        eval_strategy="steps" if looks else "no",
-        eval_steps=looks or None,
-        save_strategy="steps",
-        save_steps=settings.save_every,
-        save_total_limit=settings.keep,
-        logging_steps=settings.log_every,
-        logging_nan_inf_filter=False,  # costs a look at every loss; the trainer itself stops at one that is no number
-        report_to=list(settings.report_to),
-        disable_tqdm=not sys.stderr.isatty(),
-        ddp_find_unused_parameters=False,
-        **more,
-    )
-
-
 def _ship(job: Job, settings: Settings, folder: Path) -> None:
     """Write what was learnt, with the average for weights."""
     trainer = job.trainer
@@ -312,9 +95,6 @@ def _ship(job: Job, settings: Settings, folder: Path) -> None:
 
 def _metrics(job: Job, settings: Settings, folder: Path) -> dict[str, Any]:
     trainer = job.trainer
-    shipped = folder / ("checkpoint/ema.safetensors" if settings.lora is None else "adapter/adapter_model.safetensors")
-    with shipped.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     last = {name: value for line in trainer.state.log_history for name, value in line.items()}
     return {
         "steps": trainer.state.global_step,
@@ -324,7 +104,7 @@ def _metrics(job: Job, settings: Settings, folder: Path) -> dict[str, Any]:
         "parameters": sum(weight.numel() for weight in trainer.average.live.values()),
         "waste": round(job.packs.packing.waste(), 4),
         "data": {source.name: source.sha256 for source in job.sources},
-        "checkpoint": digest,
+        "checkpoint": fingerprint(folder / ("checkpoint" if settings.lora is None else "adapter")),
         **{name: last[name] for name in ("ce", "mse") if name in last},
         **{name: value for name, value in last.items() if name.startswith("eval_") and isinstance(value, float)},
     }

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from trajectories import settings, words, write_data
 
 from strokes.agents.bagel import Tokenizer, load
 from strokes.agents.load import NANO
-from strokes.sft import train as train_module
 from strokes.sft.average import Average
+from strokes.sft.job import make_job
+from strokes.sft.terminal import Terminal
 from strokes.sft.train import train
 from strokes.sft.trainer import LEARNT, WHOLE, latest_checkpoint
 
@@ -103,7 +105,7 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(data, finished, tmp_path, mon
 
     wanted = settings(data, "evaluation.every=3")
     with monkeypatch.context() as patched:
-        patched.setattr(train_module.Terminal, "on_log", stopping)
+        patched.setattr(Terminal, "on_log", stopping)
         assert not train(wanted, tmp_path)
     assert (tmp_path / "checkpoints" / "checkpoint-3" / WHOLE).exists(), "after the step during which it was asked"
     assert not (tmp_path / "metrics.json").exists()
@@ -135,27 +137,16 @@ def test_other_settings_in_the_same_folder_are_refused(data, finished):
 
 def test_accumulated_packs_weigh_by_what_they_hold(data, tmp_path):
     """Two packs at once are two packs one after the other, whatever they hold: the counts are those of both."""
-    folders = []
-    for name, overrides in {"one": ["packs=2"], "two": ["packs=1", "tokens=1000"]}.items():
-        folder = tmp_path / name
-        job = train_module.make_job(settings(data, *overrides, "steps=2"), folder, _never())
-        folders.append(job)
-    accumulated, single = (job.trainer for job in folders)
-    accumulated.average = Average(accumulated.model, 0.5)
-    batches, counts = accumulated.get_batch_samples(iter([accumulated.packs[0], accumulated.packs[1]]), 2, "cpu")
-    losses = [accumulated.compute_loss(accumulated.model, batch, num_items_in_batch=counts) for batch in batches]
-    packs = [single.packs[k]["pack"] for k in (0, 1)]
+    trainer = make_job(settings(data, "packs=2", "steps=2"), tmp_path, threading.Event()).trainer
+    batches, counts = trainer.get_batch_samples(iter([trainer.packs[0], trainer.packs[1]]), 2, "cpu")
+    losses = [trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts) for batch in batches]
+    packs = [batch["pack"] for batch in batches]
     assert counts == [float(sum(len(p.ce.labels) for p in packs)), float(sum(len(p.targets) for p in packs))]
-    outputs = [single.model(b["pack"], generator=torch.Generator().manual_seed(b["seed"])) for b in batches]
+    assert len(packs[0].ce.labels) != len(packs[1].ce.labels), "or this says nothing"
+    outputs = [trainer.model(b["pack"], generator=torch.Generator().manual_seed(b["seed"])) for b in batches]
     ce = sum(o.ce.sum() for o in outputs) / counts[0]
     mse = sum((o.mse * b["pack"].mse_weights).sum() for o, b in zip(outputs, batches, strict=True)) / counts[1]
     assert sum(loss.item() for loss in losses) == pytest.approx((0.3 * ce + mse).item(), abs=1e-5)
-
-
-def _never():
-    import threading
-
-    return threading.Event()
 
 
 def test_adapters_learn_and_the_rest_stays(data, tmp_path):
