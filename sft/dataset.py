@@ -6,6 +6,7 @@ its condition dropout, its times and its noise come from a generator of its own.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,7 @@ class PackDataset(Dataset[dict[str, Any]]):
         self.sources, self.packing, self.drawing = list(sources), packing, drawing
         self.config, self.ids, self.num, self.seed, self.row_length = config, ids, num, seed, row_length
         options = asdict(drawing)
+        self._flops = lru_cache(maxsize=None)(self._cost)
         self._collators = [Collator(table=source.images, **options) for source in self.sources]
 
     def __len__(self) -> int:
@@ -72,8 +74,11 @@ class PackDataset(Dataset[dict[str, Any]]):
             "pack": packed,
             "seed": int(rng.integers(2**62)),
             "tokens": self.packing.tokens(number),
-            "flops": sum(self.sources[k].flops(index, self.drawing.copies) for k, index in choices),
+            "flops": sum(self._flops(*choice) for choice in choices),
         }
+
+    def _cost(self, source: int, index: int) -> int:
+        return self.sources[source].flops(index, self.drawing.copies)
 
     def choices(self, number: int) -> list[Choice]:
         """The samples of a pack, those of one source together, as they stand in it."""

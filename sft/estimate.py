@@ -168,6 +168,10 @@ def _shape(values: Tensor) -> str:
 
 
 def _parameters(model: Bagel) -> dict[str, str]:
-    count = {"parameters": model, "of the autoencoder": model.vae, "of the image encoder": model.vit_model}
+    count: dict[str, torch.nn.Module] = {
+        "parameters": model,
+        "of the autoencoder": model.vae,
+        "of the image encoder": model.vit_model,
+    }
     found = {name: f"{sum(p.numel() for p in part.parameters()):,}" for name, part in count.items()}
     return found | {"that learn": f"{sum(p.numel() for p in model.parameters() if p.requires_grad):,}"}

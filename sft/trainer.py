@@ -127,6 +127,12 @@ class SftTrainer(Trainer):
             loss = loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
         return (loss, output) if return_outputs else loss
 
+    def _clip_grad_norm(self, model: Any) -> Any:
+        """Without a walk over all modules, which takes a small model as long as clipping itself."""
+        if self.is_fsdp_enabled:
+            return super()._clip_grad_norm(model)
+        return torch.nn.utils.clip_grad_norm_(self.average.live.values(), self.args.max_grad_norm)
+
     def floating_point_ops(self, inputs: Mapping[str, Any]) -> int:
         """Of a pack; see ``cost.num_flops``."""
         return int(inputs["flops"])
