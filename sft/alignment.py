@@ -12,7 +12,7 @@ differently, what has more faults than anybody would repair, and what is not rig
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..agents.rollout import Rules
@@ -121,7 +121,7 @@ class Alignment:
         """Have each draft sketched: by the model, or by the painter, who spoils two in three."""
         if not is_sampled:
             for k, draft in enumerate(drafts):
-                draft.paint(Stage.SKETCH, loss=False, error_rate=float(k % 3 > 0))
+                draft.paint(Stage.SKETCH, loss=False, habits=replace(draft.habits, error_rate=float(k % 3 > 0)))
             return
         assert self.sketcher is not None
         errors = take_turns(

@@ -132,8 +132,8 @@ class Conflict:
         """Have each draft planned: by the model, or every other one wrong by the painter; why a text is no plan."""
         if temperature is None:
             for k, draft in enumerate(drafts):
-                habits = {"detour_rate": 0.0, "plan_error_rate": 1.0} if k % 2 else {}
-                draft.paint(Stage.PLAN, loss=False, **habits)
+                wrong = replace(draft.habits, detour_rate=0.0, plan_error_rate=1.0)
+                draft.paint(Stage.PLAN, loss=False, habits=wrong if k % 2 else None)
             return [""] * len(drafts)
         assert self.planner is not None
         policy = heated(self.planner, temperature)

@@ -5,7 +5,7 @@ in multi-turn generation, announced detours included.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,9 +43,9 @@ class Draft:
         """The drawing."""
         return self.session.transcript
 
-    def paint(self, stage: Stage, *, loss: bool, **habits: float) -> Entry:
+    def paint(self, stage: Stage, *, loss: bool, habits: Habits | None = None) -> Entry:
         """The painter's next emission, with other habits than its own where they are given."""
-        painter = ScriptedPainter(replace(self.habits, **habits))
+        painter = ScriptedPainter(habits or self.habits)
         (reply,) = painter.act([self.session], [mask_of(stage)])
         error = self.transcript.record(reply.emission, loss=loss)
         assert not error, error
