@@ -8,14 +8,13 @@
 All models of a size start from one base (``mixture=base``: draws, edits and describes, knows nothing of the process)
 and are trained for the same tokens; what differs is the data. Critique is self-sampled as in the paper: the model
 trained on multi-turn generation alone (``table7/multi-turn``, seed 0) proposes plans and draws sketches, which are then
-judged. A cell makes what it needs and is not there yet: the base, the model that self-samples, data sets. Everything
-goes on where it stood when it was killed.
+judged. Seeds vary the training; base and data are the same for all. A cell makes what it needs and is not there yet:
+the base, the model that self-samples, data sets. Everything goes on where it stood when it was killed.
 """
 
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,20 +24,24 @@ from typing import Any
 from ..agents.load import fingerprint
 from ..envs.files import replacing
 from .evaluation_folder import EvaluationFolder
-from .grid import children_seconds, claimed, missing, path_of
+from .grid import claimed, missing, path_of
 from .reproduction_tables import tables
 
 WORK, RESULTS = Path("outputs/paper"), Path("docs/results/paper")
+ORACLE = Path(__file__).parents[1] / "tests" / "rewards" / "truthful.py"
+"""The server of the training-free baselines; a checkout has it."""
 SEEDS = (0, 1, 2)
 SAMPLER = {"edits": "table7/multi-turn", "additive": "table5/additive"}
 """Who self-samples the critique, by the multi-turn data it is about."""
+SHARES = {"multi_turn": 32_012, "conflict": 15_201, "alignment": 15_000}
+"""Of the subsets in training: their numbers in the paper."""
 JUDGED = ("table4/best-of-n", "table4/planner", "table4/inspector")
 """Experiments that train nothing: other ways to use the models of other cells."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """What is particular to a size of model; measured, see docs/paper.md."""
+    """What is particular to a size of model. Ours, for cells of at most 40 minutes on one core."""
 
     policy: str
     """Whose sampling is used."""
@@ -47,7 +50,7 @@ class Size:
     sft: Sequence[str]
     """Settings of every supervised training, beyond those of the experiment."""
     scale: float
-    """Share of the paper's numbers of samples: about as many as one training sees."""
+    """Share of the paper's numbers of critiques, which take a model to make; multi-turn data are as many as there."""
     seeds: Sequence[int]
 
 
@@ -140,17 +143,18 @@ class Bench:
         """A data set."""
         folder = self.work / "data" / name
         kind = "additive" if name.startswith("additive") else "edits"
-        words = [f"scale={self.size.scale}", f"out={folder}"]
+        words = [f"out={folder}"]
         if kind == "additive":
             words.append("multi_turn.detour_rate=0.0")
         subset = name.removeprefix("additive-") if name not in ("edits", "additive") else "multi_turn"
         if subset == "symbolic":
-            words.append("conflict.source=symbolic")
+            words += [f"scale={self.size.scale}", "conflict.source=symbolic"]
             subset = "conflict"
         elif subset != "multi_turn":
+            words += [f"scale={self.size.scale}"]
             words += [f"sampler.policy={self.size.policy}", f"sampler.path={self.trained(SAMPLER[kind], 0)}"]
         with claimed(folder, waits=True):
-            if not (folder / "table1.json").exists():
+            if not _is_clean(folder / "table1.json"):
                 _command("strokes.sft.build", f"subset={subset}", *words)
         return folder / subset
 
@@ -160,6 +164,7 @@ class Bench:
         with claimed(folder, waits=True):
             if not (folder / "metrics.json").exists():
                 words = [f"data.{subset}.path={self.data(name)}" for subset, name in DATA[experiment].items()]
+                words += [f"data.{subset}.share={SHARES[subset]}" for subset in DATA[experiment]]
                 words += [f"model.init={self.base()}", f"seed={seed}", f"out={folder}"]
                 _command("strokes.sft.train", f"experiment={experiment}", *self.size.sft, *words)
         return folder / "checkpoint"
@@ -197,7 +202,8 @@ def main(arguments: Sequence[str]) -> int:
         print(tables(bench.results))
         return 0
     if len(words) == 2 and words[0] in EXPERIMENTS and words[1].isdecimal():
-        return _run(bench, words[0], int(words[1])) or 0
+        code = _run(bench, words[0], int(words[1]))
+        return 1 if code is None else code
     if words:
         return _fail(
             f"Expected nothing, `tables`, or one of {', '.join(EXPERIMENTS)} and a seed, got {' '.join(words)}."
@@ -231,9 +237,7 @@ def _result(bench: Bench, experiment: str, seed: int) -> dict[str, Any]:
     """Make a cell and read what came of it, as plain data."""
     record: dict[str, Any] = {"experiment": experiment, "seed": seed, "base": fingerprint(bench.base())}
     if experiment in DATA:
-        begun, spent = time.perf_counter(), children_seconds()
         record["checkpoint"] = fingerprint(bench.trained(experiment, seed))
-        record["seconds"] = {"wall": time.perf_counter() - begun, "cpu": children_seconds() - spent}
         folder = bench.folder(experiment, seed) / "train"
         record["training"] = json.loads((folder / "metrics.json").read_text())
         record["data"] = {
@@ -256,13 +260,19 @@ def _oracle(experiment: str) -> Iterator[list[str]]:
     if experiment not in ("table4/planner", "table4/inspector"):
         yield []
         return
-    command = [sys.executable, "tests/rewards/truthful.py"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen([sys.executable, str(ORACLE)], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            yield [f"judge.base_url={server.stdout.readline().strip()}", "judge.model=truth"]
+            if not (url := server.stdout.readline().strip()):
+                raise Failed(1)
+            yield [f"judge.base_url={url}", "judge.model=truth"]
         finally:
             server.terminate()
+
+
+def _is_clean(report: Path) -> bool:
+    """Whether a data set is there and its audit found nothing."""
+    return report.exists() and not json.loads(report.read_text())["audit"]["findings"]
 
 
 def _command(module: str, *words: str) -> None:

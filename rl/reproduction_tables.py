@@ -2,7 +2,7 @@
 
 Scores are strict, on the 756 held-out tasks of the mini-world; intervals are of 95 %, over prompts, with the drawings
 of all seeds of a prompt drawn together (``rewards.interval``). They say how far another set of prompts would move the
-figure, not another training: for that the seeds' own scores stand beside them.
+figure, not another training: for that the seeds' own scores stand beside them. Seeds share base and data.
 """
 
 import json
@@ -123,7 +123,10 @@ def differences(
         for task, values in cell["strict"].items():
             theirs = by_seed[cell["seed"]]["strict"][task]
             assert [prompt for prompt, _ in values] == [prompt for prompt, _ in theirs], task
-            mine[task] = [(prompt, a - b) for (prompt, a), (_, b) in zip(values, theirs, strict=True)]
+            mine[task] = [
+                (prompt, None if a is None or b is None else a - b)
+                for (prompt, a), (_, b) in zip(values, theirs, strict=True)
+            ]
             pairs.setdefault(task, []).extend(mine[task])
         overall = intervals(mine, resamples=1)[OVERALL]
         assert overall is not None

@@ -7,6 +7,7 @@ stood, exactly. ``configs/sft.yaml`` says what can be set.
 """
 
 import sys
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -94,15 +95,17 @@ def _ship(job: Job, settings: Settings, folder: Path) -> None:
 
 
 def _metrics(job: Job, settings: Settings, folder: Path) -> dict[str, Any]:
-    trainer = job.trainer
+    trainer, packing = job.trainer, job.packs.packing
+    drawn = Counter(choice.source for number in range(len(job.packs)) for choice in packing[number])
     last = {name: value for line in trainer.state.log_history for name, value in line.items()}
     return {
         "steps": trainer.state.global_step,
-        "tokens": sum(job.packs.packing.tokens(number) for number in range(len(job.packs))),
+        "tokens": sum(packing.tokens(number) for number in range(len(job.packs))),
         "flops": trainer.state.total_flos,
         "seconds": round(trainer.elapsed, 1),
         "parameters": sum(weight.numel() for weight in trainer.average.live.values()),
-        "waste": round(job.packs.packing.waste(), 4),
+        "waste": round(packing.waste(), 4),
+        "epochs": {source.name: drawn[k] / len(packing.lengths[k]) for k, source in enumerate(job.sources)},
         "data": {source.name: source.sha256 for source in job.sources},
         "checkpoint": fingerprint(folder / ("checkpoint" if settings.lora is None else "adapter")),
         **{name: last[name] for name in ("ce", "mse") if name in last},

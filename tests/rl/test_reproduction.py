@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from strokes.rl import reproduction
-from strokes.rl.grid import path_of
+from strokes.rl.grid import claimed, path_of
 from strokes.rl.reproduction import DATA, EXPERIMENTS, SAMPLER, SIZES, Bench, main
 from strokes.rl.reproduction_tables import FINDINGS, TABLES, differences, read, scores, tables
 
@@ -41,7 +41,7 @@ def place(tmp_path, monkeypatch):
         out = Path(next(word for word in words if word.startswith("out=")).removeprefix("out="))
         out.mkdir(parents=True, exist_ok=True)
         done = "table1.json" if module.endswith("build") else "metrics.json"
-        (out / done).write_text("{}")
+        (out / done).write_text('{"audit": {"findings": []}}')
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(reproduction.subprocess, "run", run)
@@ -84,6 +84,27 @@ def test_best_of_n_costs_what_the_process_of_its_seed_costs(place):
     assert f"policy.path={bench.checkpoint('table4/one-shot', 2)}" in words
 
 
+def test_data_that_did_not_pass_their_audit_are_built_again(place):
+    bench = Bench(name="nano", size=SIZES["nano"])
+    folder = bench.data("edits").parent
+    (folder / "table1.json").write_text('{"audit": {"findings": ["a wrong state"]}}')
+    place.commands.clear()
+    bench.data("edits")
+    assert [module for module, _ in place.commands] == ["sft.build"]
+
+
+def test_a_drawing_without_a_verdict_counts_in_no_difference():
+    first, second = [cell(0, position=[1, None, 0])], [cell(0, position=[0, 1, None])]
+    paired, seeds = differences(first, second)
+    assert paired["position"].mean == 1 and seeds == [1]
+
+
+def test_a_cell_that_somebody_is_at_is_not_done(place, capsys):
+    with claimed(place.work / "nano" / "table7" / "both" / "0"):
+        assert main(["table7/both", "0"]) == 1
+    assert "somebody is at table7/both 0" in capsys.readouterr().err and place.commands == []
+
+
 def test_a_command_that_fails_ends_the_cell_with_its_code(place, monkeypatch, capsys):
     monkeypatch.setattr(reproduction.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=5))
     assert main(["table7/both", "0"]) == 5 and not path_of(place.results / "nano", "table7/both", 0).exists()
@@ -114,5 +135,5 @@ def test_tables_hold_what_is_there_and_leave_the_rest_open(tmp_path):
     (row,) = [line for line in text.splitlines() if line.startswith("| ours (")]
     assert "0.750" in row and row.count("|") == 11
     (finding,) = [line for line in text.splitlines() if "same training" in line]
-    assert "+0.250" in finding and "`table7/both` | 0.75 | |" not in finding
+    assert "+0.250" in finding and finding.endswith("| +0.250 |")
     assert "| `table7/both` | 0.75 |  | 0.50 | 0.25 | 8.00 | 0.50 | 0.12 | 2.00 |" in text
