@@ -54,6 +54,11 @@ class Size:
     seeds: Sequence[int]
 
 
+EDITS = (
+    *("mixture=base", "mixture.draw.share=0.35", "mixture.draw.num=30000", "mixture.caption.share=0.05"),
+    *("mixture.edit.share=0.6", "mixture.edit.num=30000", "mixture.edit.copies=6", "flat=0.6", "warmup=50", "seed=2"),
+)
+"""The last run of pre-training, mostly edits: a base that cannot draw what it is told learns nothing of the process."""
 SIZES = {
     "nano": Size(
         policy="bagel-nano",
@@ -63,6 +68,7 @@ SIZES = {
                 *("mixture=base", "mixture.draw.num=30000", "tokens=24_000_000", "flat=0.5"),
                 *("lr=3.0e-3", "warmup=50", "seed=1"),
             ),
+            (*EDITS, "tokens=36_000_000", "lr=3.0e-3"),
         ),
         sft=("steps=4000", "lr=2.0e-3", "data.copies=6", "ce_weight=1.0", "evaluation.every=0"),
         scale=0.25,
@@ -73,8 +79,9 @@ SIZES = {
         base=(
             ("mixture=draw", "preset=tiny", "tokens=5_800_000", "flat=1.0"),
             ("mixture=base", "tokens=7_000_000", "ce_weight=1.0", "seed=1"),
+            (*EDITS, "tokens=11_000_000"),
         ),
-        sft=(),
+        sft=("steps=4000", "data.copies=6", "ce_weight=1.0", "evaluation.every=0"),
         scale=0.25,
         seeds=(0,),
     ),

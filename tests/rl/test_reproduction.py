@@ -53,7 +53,7 @@ def test_a_cell_makes_its_base_its_sampler_and_its_data_once(place):
     bench.evaluated("table7/conflict", 1)
     modules = [module for module, _ in place.commands]
     # base, multi-turn data and the model that self-samples come before the data that it samples
-    assert modules == ["sft.build", *["sft.pretrain"] * 2, "sft.train", "sft.build", "sft.train", "rl.evaluate"]
+    assert modules == ["sft.build", *["sft.pretrain"] * 3, "sft.train", "sft.build", "sft.train", "rl.evaluate"]
     sampler, own = (words for module, words in place.commands if module == "sft.train")
     assert f"experiment={SAMPLER['edits']}" in sampler and "seed=0" in sampler
     assert "experiment=table7/conflict" in own and "seed=1" in own
