@@ -5,6 +5,7 @@ what it should and yet drift in what it should leave alone (specification of the
 2604.04746, says only that a model filtered the edits).
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -65,7 +66,13 @@ def _rejection(verdict: Verdict) -> str:
         return f"not judged: {verdict.status}"
     if verdict.data.get("is_guarded"):
         return "speaks to the judge"
-    failed = [check for check in CHECKS if str(verdict.data.get(check, "")).strip().lower().startswith(NO)]
+    failed = [check for check in CHECKS if _first_word(verdict.data.get(check)) == NO]
     if failed:  # also where the choice is yes all the same: a check that failed is not overruled
         return failed[0].removesuffix("_ok")
     return "" if verdict.data["choice"] == YES else "refused"
+
+
+def _first_word(note: object) -> str:
+    """Of what the judge says to a check: "no, …" is a failure, "none", "nothing …" and "not applicable" are not."""
+    found = re.search(r"\w+", str(note or ""))
+    return found.group().lower() if found else ""

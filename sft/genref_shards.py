@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .benchmark_prompts import normalised
 from .store import OnBad
 
 FIELDS = ("good_image.jpg", "bad_image.jpg", "reflection.txt", "prompt.txt", "subset.txt")
@@ -97,17 +98,22 @@ def _records(path: Path, on_bad: OnBad, counts: Counter[str]) -> Iterator[tuple[
 
 
 def _files(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Name up to the first dot, the rest of the name, and content of each file of a tar."""
+    """Name up to the first dot, the rest of the name, and content of each file of a tar.
+
+    Folders and hidden files, as systems leave them beside others ("._000000.prompt.txt"), are no part of a record.
+    """
     end = 0
     with tarfile.open(path, mode="r|") as tar:
         for member in tar:
+            end = member.offset_data
             if not member.isfile():
                 continue
-            stream = tar.extractfile(member)
-            assert stream is not None, member
             name, _, field = Path(member.name).name.partition(".")
-            yield str(Path(member.name).with_name(name)), field, stream.read()
-            end = member.offset_data + -(-member.size // BLOCK) * BLOCK
+            if name:
+                stream = tar.extractfile(member)
+                assert stream is not None, member
+                yield str(Path(member.name).with_name(name)), field, stream.read()
+            end += -(-member.size // BLOCK) * BLOCK
     with path.open("rb") as file:  # tarfile itself takes whatever is no header for the end
         file.seek(end)
         if file.read(BLOCK) != bytes(BLOCK):
@@ -122,7 +128,7 @@ def _pair(key: str, files: dict[str, bytes]) -> Pair | str:
         texts = {name: " ".join(files[name].decode().split()) for name in FIELDS if name.endswith(".txt")}
     except UnicodeDecodeError:
         return "a text that is not UTF-8"
-    if not texts["prompt.txt"]:
+    if not normalised(texts["prompt.txt"]):
         return "an empty prompt.txt"
     return Pair(
         key=key,

@@ -144,6 +144,34 @@ def test_a_tar_cut_between_two_records_is_noticed(tar):
         list(read_pairs(tar))
 
 
+def added(tar, name, data=None):
+    info = tarfile.TarInfo(name)
+    info.type, info.size = (tarfile.DIRTYPE, 0) if data is None else (tarfile.REGTYPE, len(data))
+    tar.addfile(info, io.BytesIO(data or b""))
+
+
+def test_folders_and_hidden_files_are_no_records(tmp_path):
+    """As a tar of a whole folder has them, before, between and after the records."""
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("part", "part/._000000.prompt.txt", "part/.DS_Store"):
+            added(tar, name, b"x" * 600 if "." in name else None)
+        for name, data in record(0).items():
+            added(tar, f"part/000000.{name}", data)
+            added(tar, f"part/._000000.{name}", b"x")
+        added(tar, "empty")
+    plain = shard(tmp_path / "b.tar", [record(0)])
+    (pair,) = read_pairs(tmp_path / "a.tar")
+    assert pair.key == "part/000000" and pair.good == next(read_pairs(plain)).good
+
+
+def test_a_prompt_of_marks_alone_is_an_empty_one(tmp_path):
+    path = shard(tmp_path / "a.tar", [record(0, **{"prompt.txt": b"..."}), *map(record, range(1, 8))])
+    with pytest.raises(ValueError, match=r"000000.*an empty prompt\.txt"):
+        GenRefAlignment(paths=[path], num=3).make(0, 3)
+    samples = GenRefAlignment(paths=[path], num=3, on_bad="skip").make(0, 3)
+    assert {sample.provenance["key"] for sample in samples} == {f"part.1/00000{k}" for k in (1, 2, 3)}
+
+
 def test_a_shard_that_is_not_there_is_never_skipped(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.tar"):
         list(read_pairs(tmp_path / "nowhere.tar", on_bad="skip"))

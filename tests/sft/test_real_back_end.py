@@ -244,6 +244,26 @@ def test_a_picture_that_speaks_to_the_judge_is_not_learnt_from():
     assert rejections(Oracle(edit_filter=guarded), [step]) == ["speaks to the judge"]
 
 
+@pytest.mark.parametrize(
+    ("note", "reason"),
+    [
+        ("No, the sky moved.", "preserved"),
+        ("no", "preserved"),
+        ("**No** - it moved", "preserved"),
+        ("Not applicable: there is no picture before.", ""),
+        ("None", ""),
+        ("Nothing changed.", ""),
+        ("noted, yes", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_check_fails_by_the_word_no_alone(note, reason):
+    said = Verdict(status="ok", data={"choice": "yes", "preserved_ok": note})
+    step = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
+    assert rejections(Oracle(edit_filter=said), [step]) == [reason]
+
+
 def test_a_server_with_faults_costs_samples_at_most():
     kinds = ("500", "bad-json", "bad-choice", "refusal", "no-choices", "html", "length", "content-filter")
     with Truthful(faults=0.3, kinds=kinds) as truthful, JudgeClient(truthful.settings(content_retries=0)) as judge:
