@@ -51,8 +51,8 @@ _SENTENCES = re.compile(r"(?<=[.!?])\s+(?=\S)")
 class GenRefAlignment:
     """Makes the alignment subset from GenRef's shards.
 
-    Chunks share the shards: with fewer shards than chunks a shard's prompts are divided by their hash, else each chunk
-    has shards of its own, which are read until there are enough samples.
+    A prompt belongs to one chunk by its hash, so that no two chunks have a pair in common, in whichever shards it is. A
+    chunk reads shard after shard until there are enough samples, and each begins at another one.
     """
 
     paths: Sequence[str | Path]
@@ -108,17 +108,18 @@ class GenRefAlignment:
         return [self._sample(start + k, *each) for k, each in enumerate(found)]
 
     def _pairs(self, chunk: int, counts: Counter[str]) -> Iterator[Pair]:
-        """The chunk's share of the shards, without benchmarks, prompts of the other split, and what came before."""
-        num_chunks, num_paths = -(-self.num // self.chunk_size), len(self.paths)
-        num_lanes = -(-num_chunks // num_paths)
-        paths, lane = self.paths[chunk % num_paths :: num_chunks], chunk // num_paths
+        """The chunk's share of the prompts, without those of benchmarks, and what came before."""
+        num_chunks = -(-self.num // self.chunk_size)
+        if not 0 <= chunk < num_chunks:
+            raise ValueError(f"Expected chunk in [0, {num_chunks}), got {chunk!r}.")
+        first = chunk * len(self.paths) // num_chunks
         said = set[tuple[str, str]]()
-        for path in paths:
+        for path in (*self.paths[first:], *self.paths[:first]):
             for pair in read_pairs(path, subsets=self.subsets, on_bad=self.on_bad, counts=counts):
                 number = int(prompt_hash(pair.prompt)[:15], 16)
                 split = SPLITS[number % VALIDATION_EVERY == 0]
                 key = (normalised(pair.prompt), normalised(pair.reflection))
-                if split != self.split or number // VALIDATION_EVERY % num_lanes != lane:
+                if split != self.split or number // VALIDATION_EVERY % num_chunks != chunk:
                     continue
                 reason = "a benchmark's prompt" if is_benchmark(pair.prompt, self.excluded) else ""
                 reason = reason or ("said before" if key in said else "")
