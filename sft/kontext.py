@@ -12,6 +12,7 @@ and finds the verdicts it has paid for in the judge's cache.
     judge        settings of a ``JudgeClient`` (model, base_url, cache …), which writes, checks and looks
     seed         decides graphs, detours and noise
     split        "train" or "validation"
+    num, chunk_size                          samples of the whole subset and of a full chunk
     size         side of the pictures in pixels, a multiple of 16
     detour_rate  share of steps that become planned detours; 0: additions alone (the paper's table 5)
     steps, guidance, dtype, device           of the pipeline
@@ -19,13 +20,14 @@ and finds the verdicts it has paid for in the judge's cache.
     tries        candidates drawn for each sample wanted, at most
 """
 
-import functools
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -36,7 +38,7 @@ from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.question import Judge
 from .edit_filter import Painted, rejections
-from .multi_turn import DETOUR_RATE, MAX_IMAGES
+from .multi_turn import CHUNK, DETOUR_RATE, MAX_IMAGES, NUM
 from .real_graphs import RealGraph, Vocabulary
 from .sample import Maker, Sample, Subset
 from .scene_prompts import SPLITS, VALIDATION_EVERY
@@ -57,6 +59,8 @@ class KontextSettings:
     judge: Mapping[str, Any]
     seed: int = 0
     split: str = "train"
+    num: int = NUM
+    chunk_size: int = CHUNK
     size: int = 1024
     """What FLUX.1-Kontext was trained at."""
     detour_rate: float = DETOUR_RATE
@@ -75,9 +79,11 @@ class KontextSettings:
     """Ours: a filter that lets fewer than a quarter pass says that the painter is not up to it."""
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("size", 16), ("steps", 1), ("tries", 1)):
+        for name, least in (("seed", 0), ("num", 1), ("chunk_size", 1), ("size", 16), ("steps", 1), ("tries", 1)):
             check_number(f"multi_turn.real.{name}", getattr(self, name), least)
         check_number("multi_turn.real.guidance", self.guidance, 0, (int, float))
+        if isinstance(self.kinds, str) or not all(isinstance(kind, str) for kind in self.kinds):
+            raise ValueError(f"Expected multi_turn.real.kinds to be a list of names, got {self.kinds!r}.")
         if self.split not in SPLITS:
             raise ValueError(f"Expected multi_turn.real.split among {', '.join(SPLITS)}, got {self.split!r}.")
 
@@ -107,25 +113,36 @@ def make(settings: Mapping[str, Any]) -> Maker:
     told = KontextSettings.read(settings)
     judge = JudgeClient(JudgeSettings.read(told.judge))
     return KontextMultiTurn(
-        editor=_editor(told.path, told.dtype, told.device, told.steps, told.guidance),
+        editor=_editor(told),
         storyteller=Storyteller(chat=judge, judge=judge, detour_rate=told.detour_rate),
         judge=judge,
+        client=judge,
         vocabulary=Vocabulary.read(told.objects, told.attributes, told.relations, told.kinds),
         seed=told.seed,
         split=told.split,
+        num=told.num,
+        chunk_size=told.chunk_size,
         size=told.size,
         tries=told.tries,
         origin={"editor": told.path, "judge": judge.settings.model},
     )
 
 
-@functools.cache  # the makers of both splits share the weights, 34 GB of them
-def _editor(path: str, dtype: str, device: str | None, steps: int, guidance: float) -> "ImageEditor":
+_EDITORS: WeakValueDictionary[tuple[Any, ...], "ImageEditor"] = WeakValueDictionary()
+"""Those that a maker uses: the makers of both splits share the weights, 34 GB, which go with the last of them."""
+
+
+def _editor(told: KontextSettings) -> "ImageEditor":
     from ..agents.diffusers import Kontext
     from ..agents.load import placing
 
-    placed, on = placing({"dtype": dtype, "device": device})
-    return Kontext.load(path, dtype=placed, device=on, steps=steps, guidance=guidance)
+    key = (told.path, told.dtype, told.device, told.steps, told.guidance)
+    editor = _EDITORS.get(key)
+    if editor is None:
+        dtype, device = placing({"dtype": told.dtype, "device": told.device})
+        editor = Kontext.load(told.path, dtype=dtype, device=device, steps=told.steps, guidance=told.guidance)
+        _EDITORS[key] = editor
+    return editor
 
 
 @dataclass(slots=True, eq=False)
@@ -147,9 +164,15 @@ class KontextMultiTurn:
     storyteller: Storyteller
     judge: Judge
     """Looks at what was painted."""
+    client: JudgeClient | None = None
+    """Gives up its connections after each chunk."""
     vocabulary: Vocabulary = field(default_factory=Vocabulary)
     seed: int = 0
     split: str = "train"
+    num: int = NUM
+    """Samples of the whole subset, of which chunks are slices."""
+    chunk_size: int = CHUNK
+    """Samples of a full chunk."""
     size: int = 1024
     tries: int = 4
     origin: Mapping[str, Any] = field(default_factory=dict)
@@ -163,7 +186,12 @@ class KontextMultiTurn:
 
         Raises:
             OSError: The server of the judge is out of reach.
+            ValueError: The vocabulary has too few graphs.
         """
+        with nullcontext() if self.client is None else closing(self.client):
+            return self._make(chunk, num)
+
+    def _make(self, chunk: int, num: int) -> list[Sample]:
         kept, dropped, tried = list[_Picture](), Counter[str](), 0
         candidates = self._candidates(chunk)
         while len(kept) < num and tried < self.tries * num:
@@ -175,14 +203,25 @@ class KontextMultiTurn:
         return [self._sample(chunk, picture, counts) for picture in kept]
 
     def _candidates(self, chunk: int) -> Iterator[tuple[int, Outline]]:
-        """The candidates of a chunk with their numbers, without end; each depends on its number alone."""
+        """The candidates of a chunk with their numbers, without end.
+
+        A graph belongs to one split and in it to one chunk by its hash, so that none is drawn twice.
+        """
+        num_chunks, drawn = -(-self.num // self.chunk_size), set[str]()
+        if not 0 <= chunk < num_chunks:
+            raise ValueError(f"Expected chunk in [0, {num_chunks}), got {chunk!r}.")
+        share = 1 / num_chunks if self.split == "train" else 1 / num_chunks / VALIDATION_EVERY
+
+        def is_wanted(key: str) -> bool:
+            number = _number(key)
+            is_own = _split(number) == self.split and number // VALIDATION_EVERY % num_chunks == chunk
+            return is_own and key not in drawn
+
         for number in count():
             rng = np.random.default_rng(np.random.SeedSequence((self.seed, chunk, number)))
-            graph = self.vocabulary.sample(rng)
-            while split_of(graph) != self.split:
-                graph = self.vocabulary.sample(rng)
-            num = int(rng.integers(2, min(MAX_IMAGES, len(graph.things)) + 1))
-            yield number, Outline(graph=graph, states=tuple(graph.subgraphs(rng, num)), rng=rng)
+            graph = self.vocabulary.sample(rng, is_wanted, share)
+            drawn.add(graph.canonical_hash())
+            yield number, Outline.draw(graph, rng)
 
     def _painted(self, chunk: int, wave: Sequence[tuple[int, Outline]], dropped: Counter[str]) -> list[_Picture]:
         """The candidates that come through, in order; why the others do not goes into ``dropped``."""
@@ -242,7 +281,15 @@ class KontextMultiTurn:
 
 def split_of(graph: RealGraph) -> str:
     """ "train" or "validation", by the graph's hash, as in the mini-world."""
-    return SPLITS[int(graph.canonical_hash()[-8:], 16) % VALIDATION_EVERY == 0]
+    return _split(_number(graph.canonical_hash()))
+
+
+def _number(key: str) -> int:
+    return int(key[-8:], 16)
+
+
+def _split(number: int) -> str:
+    return SPLITS[number % VALIDATION_EVERY == 0]
 
 
 def _told(counts: Mapping[str, Any]) -> str:

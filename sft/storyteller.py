@@ -38,6 +38,12 @@ class Outline:
     rng: np.random.Generator = field(compare=False)
     """Decides the detours."""
 
+    @classmethod
+    def draw(cls, graph: RealGraph, rng: np.random.Generator) -> "Outline":
+        """Of a graph, cut at random into 2 to ``MAX_IMAGES`` states."""
+        num = int(rng.integers(2, min(MAX_IMAGES, len(graph.things)) + 1))
+        return cls(graph=graph, states=tuple(graph.subgraphs(rng, num)), rng=rng)
+
     @property
     def prompt(self) -> str:
         """The prompt."""

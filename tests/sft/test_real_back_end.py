@@ -1,7 +1,9 @@
 """The real back end: graphs of everyday things, stories told and checked, pictures painted and filtered."""
 
+import gc
 import json
 import sys
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -11,15 +13,13 @@ import torch
 
 from strokes.envs import Stage
 from strokes.envs.markup import parse_inspection, parse_plan
-from strokes.envs.protocols import Said
-from strokes.envs.scenes import COLORS, SHAPES, render, sample_layout, verdict
+from strokes.envs.scenes import COLORS, SHAPES, verdict
 from strokes.envs.scenes.detect import detect
 from strokes.envs.scenes.graph import RELATIONS
 from strokes.envs.scenes.language import parse
 from strokes.rewards.judge import JudgeClient, JudgeUnavailable
 from strokes.rewards.question import Verdict
-from strokes.sft.edit_filter import Painted, rejections
-from strokes.sft.kontext import KontextMultiTurn, KontextSettings, make, split_of
+from strokes.sft.kontext import KontextSettings, make
 from strokes.sft.real_graphs import Vocabulary
 from strokes.sft.sample import Subset
 from strokes.sft.storyteller import Failure, Outline, Storyteller
@@ -27,55 +27,9 @@ from strokes.sft.storyteller import Failure, Outline, Storyteller
 sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # the truthful judge
 sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))  # the tiny pipelines
 
-from story_truth import SHOWS
+from real_parts import WORLD, Oracle, maker
 from tiny_flux import save_tiny_flux
-from truthful import MODEL, Truthful, said
-
-WORLD = Vocabulary(objects=tuple(SHAPES), attributes=tuple(COLORS), relations=RELATIONS)
-"""The mini-world's things, of which everything can be checked."""
-SIZE = 64
-
-
-class Renderer:
-    """An editor that draws exactly what it is told the picture shows; what does not fit stays blank."""
-
-    steps = 0
-
-    def check(self, size):
-        assert size == SIZE
-
-    def paint(self, prompts, seeds, size):
-        return [self.draw(words, seed) for words, seed in zip(prompts, seeds, strict=True)]
-
-    def edit(self, images, instructions, seeds):
-        assert all(image.shape == (SIZE, SIZE, 3) for image in images)
-        return [self.draw(words.partition(SHOWS)[2], seed) for words, seed in zip(instructions, seeds, strict=True)]
-
-    def draw(self, words, seed):
-        try:
-            return render(sample_layout(parse(words), np.random.default_rng(seed), SIZE).scene)
-        except ValueError:
-            return np.full((SIZE, SIZE, 3), 255, np.uint8)
-
-
-class Oracle:
-    """A chat and a judge that know the mini-world, or say what they are given for a question."""
-
-    def __init__(self, **instead):
-        self.instead, self.asked = instead, Counter()
-
-    def chat(self, conversations):
-        return [self._said(talk) for talk in conversations]
-
-    def ask(self, requests):
-        self.asked.update(request.question.name for request in requests)
-        return [self.instead.get(r.question.name) or Verdict(status="ok", data={"choice": "yes"}) for r in requests]
-
-    def _said(self, talk):
-        name = json.loads(talk[0]["content"].split("```json\n")[1].split("\n```")[0])["question"]
-        self.asked[name] += 1
-        text = self.instead.get(name, "") or said({"messages": talk[:1]}, lambda _: "")
-        return None if text == "nothing" else Said(text, 5, 5)
+from truthful import MODEL, Truthful
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +42,6 @@ def server():
 def client(server):
     with JudgeClient(server.settings()) as judge:
         yield judge
-
-
-def maker(judge, chat=None, *, vocabulary=WORLD, editor=None, detour_rate=0.5, **options):
-    storyteller = Storyteller(chat=chat or judge, judge=judge, detour_rate=detour_rate)
-    options = {"size": SIZE, **options}
-    return KontextMultiTurn(
-        editor=editor or Renderer(), storyteller=storyteller, judge=judge, vocabulary=vocabulary, **options
-    )
 
 
 def outlines(num, vocabulary=WORLD, seed=0):
@@ -139,22 +85,6 @@ def test_the_whole_line_gives_samples_that_are_true(client):
     assert {type(sample.provenance["chunk"]["tried"]) for sample in samples} == {int}
 
 
-def test_a_chunk_is_the_same_whenever_it_is_made(client):
-    first, second = (maker(client, seed=1).make(5, 4) for _ in range(2))
-    assert first == second
-    others = [maker(client, seed=seed).make(chunk, 4) for seed, chunk in ((1, 6), (2, 5))]
-    hashes = [{sample.graph_hash for sample in samples} for samples in (first, *others)]
-    assert not hashes[0] & hashes[1] and not hashes[0] & hashes[2]
-
-
-def test_no_graph_is_in_both_splits(client):
-    (sample,) = maker(client, split="validation").make(0, 1)
-    assert sample.split == "validation"
-    rng = np.random.default_rng(0)
-    shares = Counter(split_of(Vocabulary().sample(rng)) for _ in range(2000))
-    assert 0 < shares["validation"] < 100
-
-
 def test_additions_alone_where_no_detour_is_wanted(client):
     for sample in maker(client, detour_rate=0.0).make(0, 4):
         assert sample.kinds == ("add",) and sample.provenance["planned"] == []
@@ -176,6 +106,10 @@ def test_a_random_kontext_is_painted_with_and_filtered_out(server, tmp_path, cap
     both = make(settings), make({**settings, "split": "validation"})
     assert both[0].editor is both[1].editor and both[0].make(0, 3) == []
     assert "multi_turn chunk 0: 0 of 6 candidates kept; dropped: picture objects 6" in capsys.readouterr().err
+    weights = weakref.ref(both[0].editor)
+    del both
+    gc.collect()
+    assert weights() is None
 
 
 def test_a_kontext_paints_the_first_step_and_edits_the_others(tmp_path):
@@ -238,32 +172,6 @@ def test_a_detour_ends_where_the_step_would_have():
     assert oracle.asked["rewrite"] == oracle.asked["detour"] == 40
 
 
-def test_a_picture_that_speaks_to_the_judge_is_not_learnt_from():
-    guarded = Verdict(status="ok", data={"choice": "yes", "is_guarded": True})
-    step = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
-    assert rejections(Oracle(edit_filter=guarded), [step]) == ["speaks to the judge"]
-
-
-@pytest.mark.parametrize(
-    ("note", "reason"),
-    [
-        ("No, the sky moved.", "preserved"),
-        ("no", "preserved"),
-        ("**No** - it moved", "preserved"),
-        ("Not applicable: there is no picture before.", ""),
-        ("None", ""),
-        ("Nothing changed.", ""),
-        ("noted, yes", ""),
-        ("", ""),
-        (None, ""),
-    ],
-)
-def test_a_check_fails_by_the_word_no_alone(note, reason):
-    said = Verdict(status="ok", data={"choice": "yes", "preserved_ok": note})
-    step = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
-    assert rejections(Oracle(edit_filter=said), [step]) == [reason]
-
-
 def test_a_server_with_faults_costs_samples_at_most():
     kinds = ("500", "bad-json", "bad-choice", "refusal", "no-choices", "html", "length", "content-filter")
     with Truthful(faults=0.3, kinds=kinds) as truthful, JudgeClient(truthful.settings(content_retries=0)) as judge:
@@ -289,6 +197,8 @@ def test_a_server_that_is_gone_ends_the_build(server):
         ({"split": "test"}, "real.split"),
         ({"tries": 0}, "real.tries"),
         ({"guidance": "strong"}, "real.guidance"),
+        ({"kinds": "color"}, "real.kinds to be a list of names, got 'color'"),
+        ({"num": 0}, "real.num"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, words):

@@ -1,0 +1,109 @@
+"""Chunks of the real back end: the same whenever they are made, no graph in two of them; and its filter."""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from strokes.envs.markup import parse_plan
+from strokes.rewards.judge import JudgeClient
+from strokes.rewards.question import Verdict
+from strokes.sft.edit_filter import Painted, rejections
+from strokes.sft.kontext import split_of
+from strokes.sft.real_graphs import Vocabulary
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # the truthful judge
+
+from real_parts import Blank, Oracle, maker
+from truthful import Truthful
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Truthful() as truthful:
+        yield truthful
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    with JudgeClient(server.settings()) as judge:
+        yield judge
+
+
+def test_a_chunk_is_the_same_whenever_it_is_made(client):
+    first, second = (maker(client, seed=1).make(5, 4) for _ in range(2))
+    assert first == second
+    (other,) = maker(client, seed=2).make(5, 1)
+    assert other.graph_hash not in {sample.graph_hash for sample in first}
+
+
+def test_no_graph_is_in_both_splits(client):
+    (sample,) = maker(client, split="validation").make(0, 1)
+    assert sample.split == "validation"
+    rng = np.random.default_rng(0)
+    shares = Counter(split_of(Vocabulary().sample(rng)) for _ in range(2000))
+    assert 0 < shares["validation"] < 100
+
+
+def test_no_graph_is_drawn_twice_in_all_chunks():
+    """Of few graphs, so that chance would draw some again."""
+    few = Vocabulary(objects=("gadget", "gizmo", "widget"), attributes=("red",), relations=("above",))
+    real = maker(Oracle(), vocabulary=few, editor=Blank(), detour_rate=0.0, num=60, chunk_size=20)
+    hashes = [sample.graph_hash for chunk in range(3) for sample in real.make(chunk, 20)]
+    assert len(hashes) == len(set(hashes)) == 60
+    with pytest.raises(ValueError, match=r"chunk in \[0, 3\), got 3"):
+        real.make(3, 20)
+    with pytest.raises(ValueError, match="more graphs than are drawn"):
+        maker(Oracle(), vocabulary=few, editor=Blank(), detour_rate=0.0, num=600, chunk_size=20).make(0, 20)
+
+
+class Client(Oracle):
+    """Counts how often its connections are given up; unreachable if told so."""
+
+    is_gone, num_closed = False, 0
+
+    def ask(self, requests):
+        if self.is_gone:
+            raise OSError("gone")
+        return super().ask(requests)
+
+    def close(self):
+        self.num_closed += 1
+
+
+def test_connections_are_given_up_after_a_chunk():
+    judge = Client()
+    real = maker(judge, client=judge)
+    assert len(real.make(0, 1)) == 1 and judge.num_closed == 1
+    judge.is_gone = True
+    with pytest.raises(OSError, match="gone"):
+        real.make(1, 1)
+    assert judge.num_closed == 2
+
+
+def test_a_picture_that_speaks_to_the_judge_is_not_learnt_from():
+    guarded = Verdict(status="ok", data={"choice": "yes", "is_guarded": True})
+    step = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
+    assert rejections(Oracle(edit_filter=guarded), [step]) == ["speaks to the judge"]
+
+
+@pytest.mark.parametrize(
+    ("note", "reason"),
+    [
+        ("No, the sky moved.", "preserved"),
+        ("no", "preserved"),
+        ("**No** - it moved", "preserved"),
+        ("Not applicable: there is no picture before.", ""),
+        ("None", ""),
+        ("Nothing changed.", ""),
+        ("noted, yes", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_check_fails_by_the_word_no_alone(note, reason):
+    said = Verdict(status="ok", data={"choice": "yes", "preserved_ok": note})
+    step = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
+    assert rejections(Oracle(edit_filter=said), [step]) == [reason]
