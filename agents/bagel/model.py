@@ -121,6 +121,10 @@ class Bagel(PreTrainedModel):
 
     # Tokens in --------------------------------------------------------------------------------------
 
+    def get_input_embeddings(self) -> nn.Module:
+        """What turns ids into embeddings; accelerate shards it apart."""
+        return self.language_model.model.embed_tokens
+
     def get_output_embeddings(self) -> nn.Module:
         """What turns hidden states into logits."""
         return self.language_model.lm_head

@@ -208,6 +208,14 @@ def test_adapters_wrap_the_model(model, packed):
     assert wrapped.unload() is not None
 
 
+def test_the_embeddings_of_both_ends_are_named(model):
+    """accelerate shards them apart; transformers' own search for the first ones knows no model of this shape."""
+    vocabulary = model.config.llm_config.vocab_size
+    assert torch.equal(model.get_input_embeddings()(torch.arange(4)), model.embed_text(torch.arange(4)))
+    assert model.get_output_embeddings().weight.shape == model.get_input_embeddings().weight.shape
+    assert len(model.get_input_embeddings().weight) == vocabulary
+
+
 def test_presets_have_the_sizes_they_claim():
     def count(config):
         with torch.device("meta"):
