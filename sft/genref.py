@@ -11,6 +11,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ..envs.scenes.language import Report, describe_report
 from ..envs.stages import Stage
 from ..envs.transcript import Entry, Transcript
 from ..rewards.critics import Critic, Judgement, Query
+from ..rewards.judge import JudgeClient
 from .alignment import NUM, POSITIVES
 from .benchmark_prompts import is_benchmark, normalised
 from .corrections import inspection_of, one_line
@@ -59,6 +61,8 @@ class GenRefAlignment:
     """Tar files, see ``genref_shards``; their order counts."""
     critic: Critic | None = None
     """Whose words are said; ``None``: the reflection's."""
+    client: JudgeClient | None = None
+    """Gives up its connections after each chunk."""
     subsets: Collection[str] = SUBSETS
     """Of GenRef."""
     seed: int = 0
@@ -89,6 +93,10 @@ class GenRefAlignment:
             ValueError: A damaged shard or picture (see ``on_bad``), or too few pairs in the chunk's share.
             OSError: The critic is out of reach.
         """
+        with nullcontext() if self.client is None else closing(self.client):
+            return self._make(chunk, num)
+
+    def _make(self, chunk: int, num: int) -> list[Sample]:
         start, counts = chunk * self.chunk_size, Counter[str]()
         positives, negatives = quota(start, num, POSITIVES, NUM)
         wanted, found = {True: positives, False: negatives}, list[tuple[Transcript, bool, Pair]]()

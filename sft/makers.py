@@ -19,11 +19,12 @@ def make_maker(settings: Settings, subset: Subset, split: str) -> Maker:
     """
     shared: dict[str, Any] = {"seed": settings.seed, "split": split}
     shared["detour_rate"] = settings.multi_turn["detour_rate"]
+    shared |= {"num": settings.num(subset, split), "chunk_size": settings.chunk_size}
     if subset is Subset.MULTI_TURN and settings.multi_turn["backend"] == "real":
         from . import kontext
 
         return kontext.make({**settings.multi_turn["real"], **shared, "judge": settings.judge})
-    shared |= {"num": settings.num(subset, split), "chunk_size": settings.chunk_size, "size": settings.size}
+    shared["size"] = settings.size
     if subset is Subset.MULTI_TURN:
         return ExactMultiTurn(**shared)
     if subset is Subset.CONFLICT:
@@ -59,10 +60,11 @@ def _genref(settings: Settings, split: str) -> Maker:
     from ..rewards.judge_settings import JudgeSettings
     from .genref import GenRefAlignment
 
-    judged = settings.alignment["words"] == "judge"
+    client = JudgeClient(JudgeSettings.read(settings.judge)) if settings.alignment["words"] == "judge" else None
     return GenRefAlignment(
         paths=settings.genref,
-        critic=RemoteCritic(JudgeClient(JudgeSettings.read(settings.judge))) if judged else None,
+        critic=None if client is None else RemoteCritic(client),
+        client=client,
         seed=settings.seed,
         split=split,
         num=settings.num(Subset.ALIGNMENT, split),
