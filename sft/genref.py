@@ -1,9 +1,10 @@
 """Image-instruction alignment from GenRef, whose pairs of pictures the paper extends (arXiv 2604.04746, section 3.2).
 
 A prompt is planned in one step. Where the sketch is the bad picture, the inspection says what is wrong with it, as the
-pair's reflection does, and the good picture is the refinement; where it is the good one, the sketch stands. With a
-critic the words are the critic's, who looks at the picture, and pairs of which it thinks differently are left out; else
-the reflection is brought into the form of an inspection by rule.
+pair's reflection does, and the good picture is the refinement; where it is the good one, the sketch stands. Either way
+the drawing then ends, since one step draws all of the prompt: what comes next is learnt too. With a critic the words
+are the critic's, who looks at the picture, and pairs of which it thinks differently are left out; else the reflection
+is brought into the form of an inspection by rule.
 """
 
 import hashlib
@@ -227,6 +228,7 @@ def _transcript(pair: Pair, inspection: Inspection, shown: np.ndarray, refined: 
         Entry(stage=Stage.INSPECT, content=str(inspection)),
     ]
     entries += [] if refined is None else [Entry(stage=Stage.REFINE, content=refined)]
+    entries.append(Entry(stage=Stage.STOP, content=""))
     return Transcript(prompt=pair.prompt, size=max(shown.shape), emissions=entries)  # pictures need not be square
 
 

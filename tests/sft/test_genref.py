@@ -54,9 +54,10 @@ def test_one_good_picture_to_two_bad_ones_and_the_good_one_is_the_refinement(tar
     samples = GenRefAlignment(paths=[tar], num=9).make(0, 9)
     assert Counter(sample.label for sample in samples) == {True: 3, False: 6}
     for sample in samples:
-        plan, sketch, inspection, *refined = sample.transcript.emissions
+        plan, sketch, inspection, *refined, stop = sample.transcript.emissions
         assert sample.subset is Subset.ALIGNMENT and sample.provenance["source"] == "genref"
-        assert [e.loss for e in sample.transcript.emissions] == [False, False, True, *(True for _ in refined)]
+        assert [e.loss for e in sample.transcript.emissions] == [False, False, True, *(True for _ in refined), True]
+        assert stop.stage is Stage.STOP and not sample.transcript.legal()
         assert sample.transcript.prompt in parse_plan(plan.content).ins
         assert (sketch.content[0, 0, 0] > 200) == sample.label
         asked = parse_inspection(inspection.content).refine
