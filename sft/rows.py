@@ -4,6 +4,9 @@ A row is the record of ``envs.archive`` with other names for the same things: im
 by index, emissions are ``segments`` in training order, and mappings of any keys are JSON. It is read by that module
 too, so that there is one form of a transcript. The columns carry the features of Hugging Face's ``datasets``, which
 therefore gives PIL images.
+
+Images are kept as PNG, to the last bit. Pictures of a side over ``LOSSLESS`` are kept as JPEG, as real ones come, a
+third as large: what is read back is close to what was written, so there is no ``sha256`` to hold it against.
 """
 
 import json
@@ -17,10 +20,14 @@ from PIL import Image
 from ..envs.archive import FORMAT, MAX_SIZE, encode_png, from_record, pixel_hash, to_record
 from ..envs.markup import parse_inspection, parse_plan
 from ..envs.stages import Stage
-from ..envs.transcript import Transcript
+from ..envs.transcript import Entry, Transcript
 from .sample import Sample, Subset
+from .scene_prompts import SPLITS
 
-SPLITS = ("train", "validation")
+LOSSLESS = 512
+"""Longest side of what is kept as PNG. Ours: all of the mini-world; a real picture of 1024 pixels takes 1.5 MB."""
+QUALITY = 95
+"""Of JPEG, at full resolution of colors; ours: edges of flat shapes keep their color."""
 _RECORD = ("id", "version", "prompt", "seed", "size", "ended", "score")
 """Columns that are keys of a transcript's record."""
 _TEXT, _FLAG, _INDEX = ({"dtype": name, "_type": "Value"} for name in ("string", "bool", "int32"))
@@ -80,21 +87,24 @@ def to_row(sample: Sample) -> dict[str, Any]:
     """The row of a sample; equal images are kept once.
 
     Raises:
-        ValueError: A trajectory without images, a text that does not parse, values that JSON cannot hold.
+        ValueError: What ``from_row`` would refuse, or values that JSON cannot hold.
     """
-    transcript = sample.transcript
-    check(transcript, f"sample {transcript.id!r}")
+    transcript, where = sample.transcript, f"sample {sample.transcript.id!r}"
+    label = None if sample.label is None else int(sample.label)
+    check(transcript, where)
+    _check_fields(sample.subset, sample.split, label, where)
+    _check_side(transcript.size, transcript.size, where)
     record, images = to_record(transcript), dict[str, bytes]()
     segments = []
-    for entry, item in zip(transcript.emissions, record["emissions"], strict=True):
+    for k, (entry, item) in enumerate(zip(transcript.emissions, record["emissions"], strict=True)):
         if isinstance(entry.content, np.ndarray) and item["sha256"] not in images:
-            images[item["sha256"]] = encode_png(entry.content)
-        segments.append(_segment(item, list(images), entry.extra))
+            images[item["sha256"]] = encode_image(entry.content, f"{where}, segment {k}")
+        segments.append(_segment(item, images, entry, f"{where}, segment {k}"))
     return {
         **{key: record[key] for key in _RECORD},
         "subset": str(sample.subset),
         "split": sample.split,
-        "label": None if sample.label is None else int(sample.label),
+        "label": label,
         "kinds": list(sample.kinds),
         "graph_hash": sample.graph_hash,
         "images": [{"bytes": data, "path": None} for data in images.values()],
@@ -124,12 +134,7 @@ def from_row(row: Mapping[str, Any], where: str) -> Sample:
     record |= {"meta": _mapping(row["meta"], f"{where}, meta")} | _mapping(row["extra"], f"{where}, extra")
     transcript = from_record(record, lambda name, _: images[name], where)
     check(transcript, where)
-    if row["subset"] not in set(Subset) or row["split"] not in SPLITS or row["label"] not in (None, 0, 1):
-        got = f"{row['subset']!r}, {row['split']!r} and {row['label']!r}"
-        raise ValueError(
-            f"Expected {where} with a subset of {', '.join(Subset)}, a split of {' and '.join(SPLITS)} and a label of "
-            f"0, 1 or null, got {got}."
-        )
+    _check_fields(row["subset"], row["split"], row["label"], where)
     return Sample(
         subset=Subset(row["subset"]),
         transcript=transcript,
@@ -157,8 +162,21 @@ def check(transcript: Transcript, where: str) -> None:
             raise ValueError(f"{where}, segment {k}: {error}") from error
 
 
+def encode_image(image: np.ndarray, where: str) -> bytes:
+    """The file of an image uint8 (H, W, 3): PNG, or JPEG where it is larger than ``LOSSLESS``."""
+    height, width = image.shape[:2]
+    _check_side(width, height, where)
+    if max(width, height) <= LOSSLESS:
+        return encode_png(image)
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
 def decode_image(data: Any, where: str) -> np.ndarray:
-    """The pixels of a PNG or JPEG, uint8 (H, W, 3); the header is looked at before anything is decoded.
+    """The pixels of a PNG or JPEG, uint8 (H, W, 3), what is transparent on white.
+
+    The header is looked at before anything is decoded.
 
     Raises:
         ValueError: No such image, a damaged one, or one of a side over ``archive.MAX_SIZE``.
@@ -167,32 +185,59 @@ def decode_image(data: Any, where: str) -> np.ndarray:
         raise ValueError(f"Expected {where} to be the bytes of a PNG or JPEG, got {type(data).__name__}.")
     try:
         with Image.open(BytesIO(data), formats=["PNG", "JPEG"]) as image:
-            if max(image.size) > MAX_SIZE:
-                got = f"{image.width} x {image.height}"
-                raise ValueError(f"Expected {where} of at most {MAX_SIZE} x {MAX_SIZE} pixels, got {got}.")
-            return np.array(image.convert("RGB"))
+            _check_side(*image.size, where)
+            if not image.has_transparency_data:
+                return np.array(image.convert("RGB"))
+            from ..agents.bagel.transforms import to_rgb  # imports torch
+
+            return np.array(to_rgb(image.convert("RGBA")))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"Expected {where} to be a whole PNG or JPEG, got: {error}.") from error
 
 
-def _segment(item: Mapping[str, Any], images: Sequence[str], extra: Mapping[str, Any]) -> dict[str, Any]:
-    """An emission of a record as a segment; ``images`` are the hashes of the images so far."""
+def _check_fields(subset: Any, split: Any, label: Any, where: str) -> None:
+    if subset not in set(Subset) or split not in SPLITS or label not in (None, 0, 1):
+        raise ValueError(
+            f"Expected {where} with a subset of {', '.join(Subset)}, a split of {' and '.join(SPLITS)} and a label of "
+            f"0, 1 or null, got {subset!r}, {split!r} and {label!r}."
+        )
+
+
+def _check_side(width: int, height: int, where: str) -> None:
+    if max(width, height) > MAX_SIZE:
+        raise ValueError(f"Expected {where} of at most {MAX_SIZE} x {MAX_SIZE} pixels, got {width} x {height}.")
+
+
+def _check_segment(segment: Mapping[str, Any], where: str) -> None:
+    """What an emission's record lets pass, or takes for a default, and is a mistake in data."""
+    if empty := [key for key in ("kind", "stage", "source", "loss", "error") if segment[key] is None]:
+        raise ValueError(f"Expected {where} to have {', '.join(empty)}, got null.")
+    if segment["kind"] not in ("text", "image"):
+        raise ValueError(f"Expected {where} to be of the kind text or image, got {segment['kind']!r}.")
+
+
+def _segment(item: Mapping[str, Any], images: Mapping[str, bytes], entry: Entry, where: str) -> dict[str, Any]:
+    """An emission as a segment; ``images`` are those so far, by their hashes."""
     digest = item.get("sha256")
-    return {
+    is_exact = digest is not None and max(np.shape(entry.content)[:2]) <= LOSSLESS
+    segment = {
         "kind": "text" if digest is None else "image",
         **{key: item[key] for key in ("stage", "source", "loss", "error")},
         "text": item.get("text"),
-        "image": None if digest is None else images.index(digest),
-        "sha256": digest,
+        "image": None if digest is None else list(images).index(digest),
+        "sha256": digest if is_exact else None,
         "terms": _json(item["terms"]),
-        "extra": _json(extra),
+        "extra": _json(entry.extra),
     }
+    _check_segment(segment, where)
+    return segment
 
 
 def _item(
     segment: Mapping[str, Any], pictures: Sequence[Any], images: dict[str, np.ndarray], where: str
 ) -> dict[str, Any]:
     """A segment as an emission of a record; the image it refers to is decoded into ``images``."""
+    _check_segment(segment, where)
     item = {key: segment[key] for key in ("stage", "source", "loss", "error")}
     item |= {"terms": _mapping(segment["terms"], where), **_mapping(segment["extra"], where)}
     if segment["kind"] == "text":

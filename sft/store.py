@@ -2,30 +2,30 @@
 
 A shard is one file of a few hundred rows (``rows`` says what a row is), readable by
 ``datasets.load_dataset("parquet", data_files=…)``. For random access a shard is unpacked once into an Arrow file beside
-it (``.rows/``), which is memory-mapped: a row then costs no more than its own bytes, in any order, and all processes of
-a machine share them.
+it (``.rows/``, see ``unpacked``), which is memory-mapped: a row then costs no more than its own bytes, in any order,
+and all processes of a machine share them.
 """
 
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from .rows import FEATURES, from_row, schema, to_row
 from .sample import Sample
+from .unpacked import batches, mapped
+from .whole_file import write_bytes
 
-ROW_GROUP = 500
-"""Most rows of a row group, the unit in which parquet is read: 0.5 MB of the mini-world, 1 GB of images of 1024 pixels
-as JPEG, which therefore come in smaller shards."""
-UNPACKED = ".rows"
-"""Folder of the unpacked shards, beside the shards."""
+GROUP_ROWS = 500
+"""Most rows of a row group, the unit in which parquet is read: 0.8 to 1 MB of the mini-world."""
+GROUP_BYTES = 256_000_000
+"""Most bytes of images in a row group, unless one row has more: some 150 rows of pictures of 1024 pixels. ``pyarrow``
+does not read a group of more than 2 GB back."""
 
 OnBad = Literal["raise", "skip"]
 ReadRow = Callable[[Mapping[str, Any], int, str], Sample]
@@ -42,26 +42,43 @@ def write_shard(path: str | Path, samples: Iterable[Sample]) -> int:
         ValueError: A sample that could not be read back; see ``rows.to_row``.
         OSError: The folder cannot be written, or the disk is full; nothing is left behind.
     """
-    samples = list(samples)
-    write_bytes(path, shard_bytes(samples))
-    return len(samples)
+    num = 0
+
+    def counted() -> Iterator[Sample]:
+        nonlocal num
+        for sample in samples:
+            num += 1
+            yield sample
+
+    write_bytes(path, shard_bytes(counted()))
+    return num
 
 
 def shard_bytes(samples: Iterable[Sample]) -> bytes:
-    """The content of a parquet file; the same bytes for the same samples."""
+    """The content of a parquet file; the same bytes for the same samples. One row group is in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     buffer = BytesIO()
-    table = pa.Table.from_pylist([to_row(sample) for sample in samples], schema())
-    pq.write_table(table, buffer, row_group_size=ROW_GROUP, compression="zstd")
+    with pq.ParquetWriter(buffer, schema(), compression="zstd") as writer:
+        for rows in _groups(to_row(sample) for sample in samples):
+            writer.write_table(pa.Table.from_pylist(rows, schema()), row_group_size=GROUP_ROWS)
     return buffer.getvalue()
 
 
-def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file that is there when it is whole and synced."""
-    with _whole(Path(path)) as file:
-        file.write(content)
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """Rows in groups of at most ``GROUP_ROWS`` and ``GROUP_BYTES``; a row that is larger is a group of its own."""
+    group: list[dict[str, Any]] = []
+    total = 0
+    for row in rows:
+        num = sum(len(image["bytes"]) for image in row["images"])
+        if group and (len(group) == GROUP_ROWS or total + num > GROUP_BYTES):
+            yield group
+            group, total = [], 0
+        group.append(row)
+        total += num
+    if group:
+        yield group
 
 
 def read_shard(path: str | Path, *, on_bad: OnBad = "raise", skipped: list[str] | None = None) -> Iterator[Sample]:
@@ -92,7 +109,7 @@ def read_rows(
     """
     _known(on_bad)
     row = 0
-    for batch in _batches(Path(path), columns):
+    for batch in batches(Path(path), columns):
         for record in batch.to_pylist():
             sample = _attempt(partial(read, record, row, f"{path}, row {row}"), on_bad, skipped)
             row += 1
@@ -126,7 +143,8 @@ class DataSet(Sequence[Sample]):
             ValueError: No shards, or one that is damaged.
         """
         self.paths, self.skipped = _shards(source), []
-        self._tables = [_unpack(path, None if unpacked is None else Path(unpacked)) for path in self.paths]
+        self._unpacked = None if unpacked is None else Path(unpacked)
+        self._tables = [mapped(path, self._unpacked) for path in self.paths]
         self._starts = [0, *accumulate(table.num_rows for table in self._tables)]
         self._rows = np.arange(self._starts[-1])
         if _known(on_bad) == "skip":
@@ -153,7 +171,8 @@ class DataSet(Sequence[Sample]):
         import pyarrow.compute as pc
 
         top, _, field = name.partition(".")
-        if top not in FEATURES or field not in ("", *FEATURES[top].get("feature", {})):
+        inside = FEATURES.get(top, {}).get("feature", {})
+        if top not in FEATURES or field not in ("", *({} if "_type" in inside else inside)):
             raise ValueError(f"Expected a column among {', '.join(FEATURES)}, or segments.text, got {name!r}.")
         values: list[Any] = []
         for table in self._tables:
@@ -174,15 +193,32 @@ class DataSet(Sequence[Sample]):
 
     def _part(self, rows: np.ndarray) -> "DataSet":
         part = object.__new__(DataSet)
-        part.paths, part.skipped = self.paths, self.skipped
+        part.paths, part.skipped, part._unpacked = self.paths, self.skipped, self._unpacked
         part._tables, part._starts, part._rows = self._tables, self._starts, rows
         return part
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the names of the shards and the numbers of the rows: another process maps the same files."""
+        paths = [path.absolute() for path in self.paths]
+        return _reopened, (paths, self._unpacked, self._starts[-1], self._rows, self.skipped)
 
     def _read(self, row: int, on_bad: OnBad) -> Sample | None:
         shard = bisect_right(self._starts, row) - 1
         local = row - self._starts[shard]
         (record,) = self._tables[shard].slice(local, 1).to_pylist()
         return _attempt(partial(from_row, record, f"{self.paths[shard]}, row {local}"), on_bad, self.skipped)
+
+
+def _reopened(
+    paths: Sequence[Path], unpacked: Path | None, num: int, rows: np.ndarray, skipped: Sequence[str]
+) -> DataSet:
+    """A data set that came from another process."""
+    whole = DataSet(paths, unpacked=unpacked)
+    if whole._starts[-1] != num:
+        raise ValueError(f"Expected shards of {num} rows in all, as when they were opened, got {whole._starts[-1]}.")
+    part = whole._part(rows)
+    part.skipped = list(skipped)
+    return part
 
 
 def _attempt(read: Callable[[], Sample], on_bad: OnBad, skipped: list[str] | None) -> Sample | None:
@@ -220,60 +256,3 @@ def _shards(source: str | Path | Sequence[str | Path]) -> list[Path]:
     if not paths:
         raise ValueError(f"Expected parquet files in {str(source)!r}, got none; make them with strokes-data.")
     return paths
-
-
-def _batches(path: Path, columns: Any) -> Iterator[Any]:
-    """The row groups of a parquet file; damage is a ``ValueError`` that names the file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise ValueError(f"Expected a parquet file, got no file {str(path)!r}.")
-    try:
-        with pq.ParquetFile(path) as file:
-            if missing := [name for name in columns.names if name not in file.schema_arrow.names]:
-                raise ValueError(
-                    f"Expected {str(path)!r} with the columns {', '.join(columns.names)}, got none of the name "
-                    f"{', '.join(missing)}; BAGEL's own files are read by sft.bagel_layout, samples by sft.store."
-                )
-            for group in range(file.num_row_groups):
-                yield from file.read_row_group(group, columns.names).cast(columns).to_batches()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"Expected {str(path)!r} to be a whole parquet file, got: {' '.join(str(error).split())} Delete it and "
-            "build it again."
-        ) from error
-
-
-def _unpack(path: Path, folder: Path | None) -> Any:
-    """A shard as a memory-mapped table; unpacked first where it is new or has changed."""
-    import pyarrow as pa
-
-    if not path.is_file():
-        raise ValueError(f"Expected a parquet file, got no file {str(path)!r}.")
-    stat, folder = path.stat(), folder or path.parent / UNPACKED
-    target = folder / f"{path.stem}-{stat.st_size:x}-{stat.st_mtime_ns:x}.arrow"
-    if not target.exists():
-        with _whole(target) as file, pa.ipc.new_file(file, schema()) as writer:
-            for batch in _batches(path, schema()):
-                writer.write_batch(batch)
-    return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of ``path`` once it is synced; nothing is left of one that failed.
-
-    Unlike ``envs.files.replacing`` each process has a file of its own: several may unpack a shard at a time.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
