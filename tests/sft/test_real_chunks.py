@@ -10,6 +10,7 @@ import pytest
 from strokes.envs.markup import parse_plan
 from strokes.rewards.judge import JudgeClient
 from strokes.rewards.question import Verdict
+from strokes.sft import build, kontext
 from strokes.sft.edit_filter import Painted, rejections
 from strokes.sft.kontext import split_of
 from strokes.sft.real_graphs import Vocabulary
@@ -57,6 +58,22 @@ def test_no_graph_is_drawn_twice_in_all_chunks():
         real.make(3, 20)
     with pytest.raises(ValueError, match="more graphs than are drawn"):
         maker(Oracle(), vocabulary=few, editor=Blank(), detour_rate=0.0, num=600, chunk_size=20).make(0, 20)
+
+
+def test_the_command_tells_the_maker_which_chunks_there_are(monkeypatch, tmp_path, capsys):
+    told = []
+
+    def make(settings):
+        told.append(settings)
+        raise ValueError("seen")
+
+    monkeypatch.setattr(kontext, "make", make)
+    real = ("subset=multi_turn", "multi_turn.backend=real", f"multi_turn.real.path={tmp_path}")
+    monkeypatch.setattr(
+        sys, "argv", ["strokes-data", *real, "scale=0.001", "chunk_size=7", "size=32", f"out={tmp_path / 'run'}"]
+    )
+    assert build.main() == 1 and "seen" in capsys.readouterr().err
+    assert (told[0]["num"], told[0]["chunk_size"], told[0]["split"], told[0]["size"]) == (32, 7, "train", 1024)
 
 
 class Client(Oracle):
