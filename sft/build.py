@@ -14,7 +14,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import product
@@ -26,15 +26,15 @@ from ..agents.command import settings_from
 from ..agents.load import fingerprint
 from ..agents.pool import Pool, Resources, Task, start_ray, stop_ray
 from ..agents.run_folder import RunFolder
-from ..envs.files import write_whole
 from .audit import Audit, audit
 from .build_settings import Settings
 from .data_card import card
 from .makers import make_maker, sampler_policy
-from .rows import SPLITS
 from .sample import Maker, Subset
-from .store import shard_bytes, write_bytes
-from .table1 import Tally, table1, tally
+from .scene_prompts import SPLITS
+from .store import read_shard, shard_bytes
+from .table1 import Row, Tally, table1, tally
+from .whole_file import write_bytes
 
 FREE = ("sampler.path", "multi_turn.real.device")
 """Settings of a subset that may differ when its build goes on; who samples is known by the weights."""
@@ -69,7 +69,8 @@ class Builder:
             self._makers = {key: make_maker(self.settings, *key)}  # one at a time: some hold a model
         samples = self._makers[key].make(job.chunk, job.num)
         checked = audit(samples).to_json() if self.settings.audit else None
-        return shard_bytes(samples), {"asked": job.num, "counts": tally(samples).to_json(), "audit": checked}
+        content, counts = shard_bytes(samples), tally(samples).to_json()
+        return content, {"asked": job.num, "bytes": len(content), "counts": counts, "audit": checked}
 
 
 def jobs(settings: Settings) -> list[Job]:
@@ -108,9 +109,12 @@ def build(settings: Settings, folder: Path) -> None:
     """
     runs = {subset: RunFolder(folder / subset, record(settings, subset), FREE) for subset in settings.subsets}
     asked = jobs(settings)
-    todo = [job for job in asked if not all(path.exists() for path in files_of(folder, job))]
-    if len(todo) < len(asked):
-        print(f"{len(asked) - len(todo)} of {len(asked)} shards are there", flush=True)
+    there = {job: report for job in asked if (report := report_of(*files_of(folder, job)))}
+    todo = [job for job in asked if job not in there]
+    if there:
+        print(f"{len(there)} of {len(asked)} shards are there", flush=True)
+    if settings.audit:
+        audit_late(folder, there)
     begun, num = time.perf_counter(), 0
     with closing(built(settings, todo)) as shards:
         for number, job in enumerate(todo, len(asked) - len(todo) + 1):
@@ -118,11 +122,20 @@ def build(settings: Settings, folder: Path) -> None:
             if not runs[job.subset].record.exists():
                 runs[job.subset].begin()
             shard, counts = files_of(folder, job)
-            write_whole(counts, json.dumps(report) + "\n")
+            write_bytes(counts, json.dumps(report).encode())
             write_bytes(shard, content)
             num += job.num
             rate = num / (time.perf_counter() - begun)
             print(f"{number}/{len(asked)} {job.subset} {job.name}: {job.num} samples, {rate:.0f}/s", flush=True)
+
+
+def audit_late(folder: Path, there: Mapping[Job, Mapping[str, Any]]) -> None:
+    """Audit the shards that were built without."""
+    for job, report in there.items():
+        if report["audit"] is None:
+            shard, counts = files_of(folder, job)
+            write_bytes(counts, json.dumps({**report, "audit": audit(read_shard(shard)).to_json()}).encode())
+            print(f"{job.subset} {job.name}: audited", flush=True)
 
 
 def record(settings: Settings, subset: Subset) -> dict[str, Any]:
@@ -134,9 +147,18 @@ def record(settings: Settings, subset: Subset) -> dict[str, Any]:
 
 
 def files_of(folder: Path, job: Job) -> tuple[Path, Path]:
-    """Where a shard is, and what was counted in it; it is done if both are there."""
+    """Where a shard is, and what was counted in it."""
     path = folder / job.subset / job.name
     return path.with_suffix(".parquet"), path.with_suffix(".json")
+
+
+def report_of(shard: Path, counts: Path) -> dict[str, Any] | None:
+    """What was counted in a shard; ``None`` unless both files are there and whole, as on a disk that lost power."""
+    try:
+        report = json.loads(counts.read_bytes())
+        return report if report["bytes"] == shard.stat().st_size else None
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
 
 
 def conclude(folder: Path) -> Audit:
@@ -144,25 +166,23 @@ def conclude(folder: Path) -> Audit:
     counted, checked, asked, runs = Tally(), Audit(), Counter[str](), {}
     for subset in Subset:
         for path in sorted((folder / subset).glob("*-*.json")):
-            if not path.with_suffix(".parquet").exists():
+            report = report_of(path.with_suffix(".parquet"), path)
+            if report is None:
                 continue
-            report = json.loads(path.read_text())
             counted += Tally.from_json(report["counts"])
             asked[f"{subset}/{path.stem.partition('-')[0]}"] += report["asked"]
-            checked += (
-                Audit.from_json(report["audit"])
-                if report["audit"]
-                else Audit(samples=report["asked"], unchecked=report["asked"])
-            )
+            num = sum(row["total"] for row in report["counts"].values())
+            checked += Audit.from_json(report["audit"]) if report["audit"] else Audit(samples=num, unaudited=num)
             runs[subset] = json.loads((folder / subset / "run.json").read_text())
     tables = f"{table1(counted)}\n\nFor validation, on top of these:\n\n{table1(counted, 'validation')}"
-    short = {name: num - counted.rows[name].total for name, num in asked.items() if counted.rows[name].total < num}
+    totals = {name: counted.rows.get(name, Row()).total for name in asked}
+    short = {name: num - totals[name] for name, num in asked.items() if totals[name] < num}
     if short:
         tables += "\n\nRejected and not replaced: " + ", ".join(f"{num:,} of {name}" for name, num in short.items())
     rows = {name: row.values for name, row in counted.rows.items()}
     told = {"table": rows, "asked": dict(asked), "audit": checked.to_json(), "runs": runs}
-    write_whole(folder / "README.md", card(runs, tables, str(checked)))
-    write_whole(folder / "table1.json", json.dumps(told, indent=1) + "\n")
+    write_bytes(folder / "README.md", card(runs, tables, f"{checked}").encode())
+    write_bytes(folder / "table1.json", f"{json.dumps(told, indent=1)}\n".encode())
     print(f"\n{tables}\n\n{checked}\n\nwritten to {folder.absolute()}", flush=True)
     return checked
 

@@ -257,3 +257,15 @@ def test_table_1_has_the_rows_of_the_paper():
     assert "| conflict | positive | 1 | 6,905 |" in lines and "| conflict | negative | 2 | 8,296 |" in lines
     assert not any("alignment" in line for line in lines)
     assert table1(samples, "validation").count("\n") == 1
+
+
+def test_real_pictures_are_not_taken_for_the_mini_worlds():
+    """However their prompts read."""
+    (made,) = ExactMultiTurn(num=1).make(0, 1)
+    spoiled = replace(made.transcript, emissions=[replace(e) for e in made.transcript.emissions])
+    for entry in spoiled.emissions:
+        entry.content = np.zeros((64, 64, 3), np.uint8) if entry.stage.is_image else entry.content
+    for source in ("genref", "kontext", "bagel-edit"):
+        found = audit([replace(made, transcript=spoiled, provenance={"source": source})])
+        assert found.is_clean and (found.unchecked, found.states) == (1, 0)
+    assert audit([replace(made, transcript=spoiled)]).wrong_states

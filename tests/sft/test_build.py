@@ -78,12 +78,14 @@ def test_multi_turn_is_built_and_goes_on(strokes_data, tmp_path, capsys):
     assert not graphs["train"] & graphs["validation"]
 
     (tmp_path / "whole/multi_turn/train-00001.parquet").unlink()
-    (tmp_path / "whole/multi_turn/train-00002.json").unlink()
+    (tmp_path / "whole/multi_turn/train-00002.json").write_text("")
+    cut = tmp_path / "whole/multi_turn/validation-00000.parquet"
+    cut.write_bytes(cut.read_bytes()[:100])
     before = (tmp_path / "whole/multi_turn/train-00000.parquet").stat().st_mtime_ns
     capsys.readouterr()
     assert strokes_data(*SMALL, "out=whole") == 0
     said = capsys.readouterr().out
-    assert "2 of 4 shards are there" in said and "train-00001" in said and "train-00000" not in said
+    assert "1 of 4 shards are there" in said and "train-00001" in said and "train-00000" not in said
     assert digests(tmp_path / "whole") == whole
     assert (tmp_path / "whole/multi_turn/train-00000.parquet").stat().st_mtime_ns == before
 
@@ -104,9 +106,9 @@ def test_a_kill_between_shards_costs_one_shard(strokes_data, tmp_path, monkeypat
     write, written = build.write_bytes, []
 
     def killed(path, content):
-        if len(written) == 2:
+        if len(written) == 2 and path.suffix == ".parquet":
             raise KeyboardInterrupt
-        written.append(path)
+        written.extend([path] if path.suffix == ".parquet" else [])
         write(path, content)
 
     monkeypatch.setattr(build, "write_bytes", killed)
@@ -155,7 +157,15 @@ def test_what_the_audit_finds_fails_the_command(strokes_data, tmp_path, monkeypa
     assert "audit that finds nothing, got" in capsys.readouterr().err
     assert json.loads((tmp_path / "x/table1.json").read_text())["audit"]["wrong_states"] >= 3
     assert strokes_data(*SMALL, "validation=0", "out=y") == 0
-    assert json.loads((tmp_path / "y/table1.json").read_text())["audit"]["unchecked"] == 38
+    told = json.loads((tmp_path / "y/table1.json").read_text())["audit"]
+    assert (told["samples"], told["unaudited"], told["unchecked"]) == (38, 38, 0)
+    before = digests(tmp_path / "y")
+    capsys.readouterr()
+    assert strokes_data(*SMALL, "validation=0", "audit=true", "out=y") == 1  # audited later
+    said = capsys.readouterr()
+    assert said.out.count(": audited") == 3 and "audit that finds nothing, got" in said.err
+    told = json.loads((tmp_path / "y/table1.json").read_text())["audit"]
+    assert (told["unaudited"], digests(tmp_path / "y")) == (0, before) and told["wrong_states"] >= 3
 
 
 def test_what_a_maker_rejects_is_told(strokes_data, tmp_path, monkeypatch, capsys):
@@ -163,15 +173,16 @@ def test_what_a_maker_rejects_is_told(strokes_data, tmp_path, monkeypatch, capsy
 
     class Picky:
         def __init__(self, *arguments):
-            self.maker = make(*arguments)
+            self.maker, self.split = make(*arguments), arguments[-1]
 
         def make(self, chunk, num):
-            return self.maker.make(chunk, num)[chunk == 1 :]
+            return self.maker.make(chunk, num)[chunk == 1 :] if self.split == "train" else []
 
     monkeypatch.setattr(build, "make_maker", Picky)
     assert strokes_data(*SMALL, "out=x") == 0
-    assert "Rejected and not replaced: 1 of multi_turn/train" in capsys.readouterr().out
-    assert len(DataSet(tmp_path / "x")) == 41
+    said = capsys.readouterr().out
+    assert "Rejected and not replaced: 1 of multi_turn/train, 4 of multi_turn/validation" in said
+    assert len(DataSet(tmp_path / "x")) == 37
 
 
 @pytest.mark.slow
