@@ -7,7 +7,8 @@ critic that looks at them; "corrupted" ones are the painter's, spoiled on purpos
 data, are read by ``genref``.
 
 Words and refinements are the painter's: what the sketch got right stays where it is. What painter and critic judge
-differently, what has more faults than anybody would repair, and what is not right after the refinement is left out.
+differently, what has more faults than anybody would repair, and what is not right after the refinement is left out. At
+last comes the painter's next plan, or the end, and what comes is learnt, too.
 """
 
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ..agents.command import check_number
 from ..agents.rollout import Rules
 from ..envs.markup import parse_inspection
 from ..envs.protocols import Policy
@@ -24,9 +26,10 @@ from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
 from ..rewards.critics import Critic, Judgement
 from ..rewards.exact import ExactCritic
+from .chunks import check_drawings, numbers
 from .drafts import BATCH, Draft, begin_batch, last_query
-from .multi_turn import CHUNK, DETOUR_RATE
-from .quotas import Candidate, Harvest, quota
+from .multi_turn import CHUNK, DETOUR_RATE, planned_rounds
+from .quotas import Candidate, Harvest, quota, wrong_by_step
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
 from .self_sampling import take_turns
@@ -37,6 +40,8 @@ TRIES = 4
 """Sketches tried for each sample wanted. Ours: what errs less than once in six is topped up with spoiled ones."""
 TOP_UP_TRIES = 8
 """Likewise of the painter's sketches, the last resort; nearly all of them will do."""
+SPOILT = 1 - POSITIVES / NUM
+"""Share of the painter's sketches that it spoils."""
 MAX_FAULTS = 3
 """Most faults of a sketch. Ours: beyond, a refinement is a new drawing."""
 OFFSET = 2_000_003
@@ -57,7 +62,7 @@ class Alignment:
     """
 
     sketcher: Policy | None = None
-    """Whose sketches are sampled, see ``self_sampling.load_sampler``; ``None`` only where the source is corrupted."""
+    """Whose sketches are sampled, see ``makers.load_sampler``; ``None`` only where the source is corrupted."""
     source: Source = "self-sampled"
     critic: Critic = field(default_factory=ExactCritic)
     seed: int = 0
@@ -80,23 +85,26 @@ class Alignment:
             raise ValueError(
                 "Expected a sketcher to sample from, got none; name a checkpoint, or set alignment.source=corrupted."
             )
+        check_drawings(self.split, self.num, self.chunk_size, self.detour_rate)
+        check_number("alignment.tries", self.tries, 1)
 
     def make(self, chunk: int, num: int) -> list[Sample]:
-        """The first ``num`` samples of a chunk; they depend on the settings and ``chunk`` alone.
+        """The first ``num`` samples of a chunk; they depend on the settings, ``chunk`` and ``num`` alone.
 
         Raises:
-            ValueError: There are too few right or wrong sketches, after a bounded number of tries.
+            ValueError: There is no such chunk, or too few right or wrong sketches after a bounded number of tries.
             OSError: The critic is out of reach.
         """
-        start = chunk * self.chunk_size
-        tasks = scene_prompts(self.seed + OFFSET, self.num, self.split, start, start + num)
-        harvest = Harvest(*quota(start, num, POSITIVES, NUM))
+        asked = numbers(chunk, num, self.num, self.chunk_size)
+        tasks = scene_prompts(self.seed + OFFSET, self.num, self.split, asked.start, asked.stop)
+        harvest = Harvest(*quota(asked.start, len(asked), POSITIVES, NUM))
         for number, (is_sampled, tries) in enumerate(self._stages()):
-            self._gather(harvest, tasks, (chunk, number), is_sampled, tries * num)
+            self._gather(harvest, tasks, (chunk, number), is_sampled, tries * len(asked))
             if not harvest.lacks():
                 break
-        print(f"alignment chunk {chunk}: {harvest.told}", file=sys.stderr, flush=True)
-        return harvest.samples(Subset.ALIGNMENT, self.split, self.seed, start)
+        samples = harvest.samples(Subset.ALIGNMENT, self.split, self.seed, asked.start)
+        print(f"alignment chunk {chunk}: {harvest.told}; {wrong_by_step(samples)}", file=sys.stderr, flush=True)
+        return samples
 
     def _stages(self) -> Iterator[tuple[bool, int]]:
         """Whether sketches are a model's, and how many are tried for each sample."""
@@ -120,8 +128,8 @@ class Alignment:
     def _sketch(self, drafts: Sequence[Draft], seed: tuple[int, ...], is_sampled: bool) -> None:
         """Have each draft sketched: by the model, or by the painter, who spoils two in three."""
         if not is_sampled:
-            for k, draft in enumerate(drafts):
-                draft.paint(Stage.SKETCH, loss=False, habits=replace(draft.habits, error_rate=float(k % 3 > 0)))
+            for draft in drafts:
+                draft.paint(Stage.SKETCH, loss=False, habits=replace(draft.habits, error_rate=SPOILT))
             return
         assert self.sketcher is not None
         errors = take_turns(
@@ -137,6 +145,10 @@ class Alignment:
         verdicts = self.critic.judge([last_query(drafts[k].transcript) for k in fixed])
         for k, verdict in zip(fixed, verdicts, strict=True):
             told[k] = "" if verdict.is_right else "not put right"
+        for k, draft in enumerate(drafts):
+            if not told[k]:
+                draft.go_on()
+                told[k] = "" if draft.is_true(Stage.SKETCH) else "not true"
         return [
             reason or self._candidate(draft, bool(judgement.is_right), is_sampled)
             for draft, judgement, reason in zip(drafts, judgements, told, strict=True)
@@ -149,12 +161,13 @@ class Alignment:
             transcript=draft.transcript,
             label=label,
             step=draft.step,
+            is_pending=bool(draft.held),
             source="self-sampled" if is_sampled else "corrupted",
             is_top_up=not is_sampled and self.source == "self-sampled",
             kinds=tuple(sorted({fault.kind for fault in report.faults})),
             graph_hash=draft.task.graph.canonical_hash(),
             is_complete=report.complete,
-            notes={"planned": list(draft.planned)},
+            notes={"planned": planned_rounds(draft.transcript)},
         )
 
 

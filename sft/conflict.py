@@ -7,8 +7,9 @@ section 3.2). "symbolic" is what the paper's Table 6 compares with: the plans ar
 from the scene graph.
 
 The words are the painter's, so that all of the mini-world speaks one language. A plan of which painter and critic think
-differently is left out, and so is one that is not in the language. Where a plan's instruction and description disagree
-the sketch is drawn by the description. Announced detours are no conflicts: the critic reads the announcement.
+differently is left out, and so is one that is not in the language or whose instruction and description disagree: no
+sketch follows both. Announced detours are no conflicts: the critic reads the announcement. After a plan that stands
+comes the painter's next plan, or the end, and what comes is learnt, too.
 """
 
 import sys
@@ -17,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..agents.brush import things
+from ..agents.command import check_number
 from ..agents.rollout import Rules
-from ..agents.scripted_session import applicable
-from ..envs.markup import Inspection, Plan, parse_inspection, parse_plan
+from ..envs.markup import Inspection, parse_inspection
 from ..envs.protocols import Policy
-from ..envs.scenes.changes import Fault, Thing, compare, repairs
+from ..envs.scenes.changes import Fault
 from ..envs.scenes.graph import Graph
 from ..envs.scenes.language import describe_edits, parse_report
 from ..envs.scenes.render import SIZE
@@ -29,11 +30,11 @@ from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
 from ..rewards.critics import Critic, Judgement
 from ..rewards.exact import ExactCritic, order_of
-from ..rewards.review import Walk
+from .chunks import check_drawings, numbers
 from .corrections import moved
-from .drafts import BATCH, PLACEHOLDER, Draft, begin_batch, last_query
-from .multi_turn import CHUNK, DETOUR_RATE
-from .quotas import Candidate, Harvest, quota
+from .drafts import BATCH, Draft, begin_batch, last_query
+from .multi_turn import CHUNK, DETOUR_RATE, planned_rounds
+from .quotas import Candidate, Harvest, quota, wrong_by_step
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
 from .self_sampling import heated, take_turns
@@ -65,7 +66,7 @@ class Conflict:
     """
 
     planner: Policy | None = None
-    """Whose plans are sampled, see ``self_sampling.load_sampler``; ``None`` only where the source is symbolic."""
+    """Whose plans are sampled, see ``makers.load_sampler``; ``None`` only where the source is symbolic."""
     source: Source = "self-sampled"
     critic: Critic = field(default_factory=ExactCritic)
     seed: int = 0
@@ -90,23 +91,26 @@ class Conflict:
                 f"Expected a planner and temperatures to sample from, got {self.planner!r} and {self.temperatures!r}; "
                 "name a checkpoint, or set conflict.source=symbolic."
             )
+        check_drawings(self.split, self.num, self.chunk_size, self.detour_rate)
+        check_number("conflict.tries", self.tries, 1)
 
     def make(self, chunk: int, num: int) -> list[Sample]:
-        """The first ``num`` samples of a chunk; they depend on the settings and ``chunk`` alone.
+        """The first ``num`` samples of a chunk; they depend on the settings, ``chunk`` and ``num`` alone.
 
         Raises:
-            ValueError: There are too few right or wrong plans, after a bounded number of tries.
+            ValueError: There is no such chunk, or too few right or wrong plans after a bounded number of tries.
             OSError: The critic is out of reach.
         """
-        start = chunk * self.chunk_size
-        tasks = scene_prompts(self.seed + OFFSET, self.num, self.split, start, start + num)
-        harvest = Harvest(*quota(start, num, POSITIVES, NUM))
+        asked = numbers(chunk, num, self.num, self.chunk_size)
+        tasks = scene_prompts(self.seed + OFFSET, self.num, self.split, asked.start, asked.stop)
+        harvest = Harvest(*quota(asked.start, len(asked), POSITIVES, NUM))
         for number, (temperature, tries) in enumerate(self._stages()):
-            self._gather(harvest, tasks, (chunk, number), temperature, tries * num)
+            self._gather(harvest, tasks, (chunk, number), temperature, tries * len(asked))
             if not harvest.lacks():
                 break
-        print(f"conflict chunk {chunk}: {harvest.told}", file=sys.stderr, flush=True)
-        return harvest.samples(Subset.CONFLICT, self.split, self.seed, start)
+        samples = harvest.samples(Subset.CONFLICT, self.split, self.seed, asked.start)
+        print(f"conflict chunk {chunk}: {harvest.told}; {wrong_by_step(samples)}", file=sys.stderr, flush=True)
+        return samples
 
     def _stages(self) -> Iterator[tuple[float | None, int]]:
         """Temperatures and how often each is tried; ``None`` is a symbolic plan."""
@@ -122,19 +126,24 @@ class Conflict:
 
         def batch(first: int) -> list[Candidate | str]:
             drafts = begin_batch(tasks, seeds, first, self.size, self.detour_rate, Stage.PLAN)
+            if temperature is None:
+                whole = [draft for draft in drafts if not draft.held]  # what mends a detour is never wrong by rule
+                self._plan_symbolically(whole)
+                return ["after a detour"] * (len(drafts) - len(whole)) + self._candidates(whole, temperature)
             errors = self._plan(drafts, (*seeds, first), temperature)
             whole = [draft for draft, error in zip(drafts, errors, strict=True) if not error]
             return ["no plan"] * (len(drafts) - len(whole)) + self._candidates(whole, temperature)
 
         harvest.gather(batch, range(0, limit, BATCH))
 
-    def _plan(self, drafts: Sequence[Draft], seed: tuple[int, ...], temperature: float | None) -> list[str]:
-        """Have each draft planned: by the model, or every other one wrong by the painter; why a text is no plan."""
-        if temperature is None:
-            for k, draft in enumerate(drafts):
-                wrong = replace(draft.habits, detour_rate=0.0, plan_error_rate=1.0)
-                draft.paint(Stage.PLAN, loss=False, habits=wrong if k % 2 else None)
-            return [""] * len(drafts)
+    def _plan_symbolically(self, drafts: Sequence[Draft]) -> None:
+        """Have each draft planned by the painter, half of them wrong."""
+        for draft in drafts:
+            wrong = replace(draft.habits, detour_rate=0.0, plan_error_rate=1.0)
+            draft.paint(Stage.PLAN, loss=False, habits=wrong if draft.session.rng.random() < 0.5 else None)
+
+    def _plan(self, drafts: Sequence[Draft], seed: tuple[int, ...], temperature: float) -> list[str]:
+        """Have each draft planned by the model; why a text is no plan."""
         assert self.planner is not None
         policy = heated(self.planner, temperature)
         return take_turns(policy, [draft.transcript for draft in drafts], Stage.PLAN, seed, Rules(size=self.size))
@@ -156,12 +165,14 @@ class Conflict:
             transcript=draft.transcript,
             label=label,
             step=draft.step,
+            is_pending=bool(draft.held),
             source="symbolic" if temperature is None else "self-sampled",
             is_top_up=temperature is None and self.source == "self-sampled",
             kinds=tuple(sorted(kinds)),
             graph_hash=draft.task.graph.canonical_hash(),
             is_complete=report.complete,
-            notes={"planned": list(draft.planned)} | ({} if temperature is None else {"temperature": temperature}),
+            notes={"planned": planned_rounds(draft.transcript)}
+            | ({} if temperature is None else {"temperature": temperature}),
         )
 
 
@@ -179,62 +190,34 @@ def _told(draft: Draft, judgement: Judgement) -> str:
     """Sketch, inspect and, where it is wrong, correct the plan that is the draft's last word; why that cannot be."""
     if judgement.is_right is None:
         return "not judged"
-    transcript = draft.transcript
-    before, held = things(draft.session.canvas(transcript.canvas)), draft.held
-    at, entry = len(transcript.emissions) - 1, transcript.emissions[-1]
-    drawn = _drawn_by(draft, before, str(entry.content))
-    if drawn is None:
+    order = order_of(str(draft.transcript.emissions[-1].content), draft.before, draft.transcript.size)
+    if order is None:
         return "not in the language"
-    transcript.emissions[at] = replace(entry, content=drawn)
+    if order.idle:
+        return "changes nothing"
+    if not order.sound:
+        return "disagrees with itself"
     draft.paint(Stage.SKETCH, loss=False)
     draft.reconsider()
     inspection = parse_inspection(str(draft.paint(Stage.INSPECT, loss=True).content))
     if (inspection.refine is None) is not judgement.is_right:
         return "judged differently"
-    if inspection.refine is not None:
-        if not inspection.comment.startswith("the plan"):
-            return "judged differently"
-        _shorten(draft, before, inspection.comment)
+    if inspection.refine is None:
+        draft.go_on()
+    elif inspection.comment.startswith("the plan"):
+        _shorten(draft, inspection.comment)
         draft.paint(Stage.PLAN, loss=True)
         draft.paint(Stage.SKETCH, loss=True)
-    transcript.emissions[at] = entry
-    return "" if _is_true(draft, at, before, held) else "not true"
+    else:
+        return "judged differently"
+    return "" if draft.is_true(Stage.PLAN) else "not true"
 
 
-def _shorten(draft: Draft, before: Sequence[Thing], comment: str) -> None:
+def _shorten(draft: Draft, comment: str) -> None:
     """Correct a plan that only breaks relations by one move."""
     if any(fault.kind != "broken" for fault in parse_report(comment).faults):
         return
     seen, held = things(draft.session.canvas(draft.transcript.canvas)), draft.session.placeholders()
-    edit = moved(before, seen, draft.task.graph, held, draft.session.rng)
+    edit = moved(draft.before, seen, draft.task.graph, held, draft.session.rng)
     if edit is not None:
         draft.transcript.emissions[-1].content = str(Inspection(comment, describe_edits([edit])))
-
-
-def _drawn_by(draft: Draft, before: Sequence[Thing], text: str) -> str | None:
-    """The plan that says to the painter what a plan asks for; the same unless its halves disagree.
-
-    ``None``: it is not in the language, changes nothing, or announces a placeholder that it does not describe.
-    """
-    order = order_of(text, before, draft.transcript.size)
-    if order is None or order.idle:
-        return None
-    if order.sound:
-        return text
-    taken = {thing.cell for thing in (*before, *order.wanted)}
-    cells = [int(cell) for cell in draft.session.rng.permutation(9) if cell not in taken]
-    wanted = [  # what has no place yet gets its own, or two things might get the same
-        replace(thing, cell=cells.pop()) if thing.cell is None and cells else thing for thing in order.wanted
-    ]
-    edits = repairs(compare(before, wanted))
-    if PLACEHOLDER in text or not edits or applicable(before, edits) != edits:
-        return None
-    return str(Plan(describe_edits(edits), parse_plan(text).des))
-
-
-def _is_true(draft: Draft, at: int, before: Sequence[Thing], held: Sequence[Thing]) -> bool:
-    """Whether everything after emission ``at``, the plan that is judged, is wholly true."""
-    walk = Walk(draft.task.graph, draft.transcript.size, tuple(before), placeholders=tuple(held))
-    for entry in draft.transcript.emissions[at:]:
-        walk.take(entry)
-    return all(value == 1.0 for terms in walk.steps[1:] for value in terms.values())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..agents.brush import things
 from ..agents.scripted import Habits, ScriptedPainter
 from ..agents.scripted_session import ScriptedSession
 from ..envs.scenes.changes import Thing
@@ -16,12 +17,11 @@ from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
 from ..envs.transcript import Entry, Transcript
 from ..rewards.critics import Query, queries_of
+from ..rewards.review import Walk
 from .multi_turn import MAX_IMAGES, SINGLY
 
 BATCH = 64
 """Drafts that advance together; part of what fixes the result."""
-PLACEHOLDER = "as a placeholder"
-"""How the mini-world's plans announce a detour."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,20 +33,22 @@ class Draft:
     habits: Habits
     step: int
     """Number of the round that is open."""
-    planned: tuple[int, ...]
-    """Numbers of the rounds before it, and of its own where the painter planned it, that are announced detours."""
+    at: int
+    """Index of its plan among the emissions."""
+    before: tuple[Thing, ...]
+    """What is on the canvas before it."""
     held: tuple[Thing, ...]
-    """What those before it left on the canvas for now."""
+    """What announced detours left there for now."""
 
     @property
     def transcript(self) -> Transcript:
         """The drawing."""
         return self.session.transcript
 
-    def paint(self, stage: Stage, *, loss: bool, habits: Habits | None = None) -> Entry:
-        """The painter's next emission, with other habits than its own where they are given."""
+    def paint(self, *stages: Stage, loss: bool, habits: Habits | None = None) -> Entry:
+        """The painter's next emission, of one of ``stages``, with other habits than its own where they are given."""
         painter = ScriptedPainter(habits or self.habits)
-        (reply,) = painter.act([self.session], [mask_of(stage)])
+        (reply,) = painter.act([self.session], [mask_of(*stages)])
         error = self.transcript.record(reply.emission, loss=loss)
         assert not error, error
         return self.transcript.emissions[-1]
@@ -54,6 +56,23 @@ class Draft:
     def reconsider(self) -> None:
         """Have the painter think anew of what it works towards: somebody else decided what is on the canvas."""
         self.session.target = None
+
+    def go_on(self) -> None:
+        """What follows where nothing is wrong, or no longer: the painter's next plan, or the end.
+
+        It is learnt, or a model would not know what to do after an inspection or a refinement.
+        """
+        self.paint(Stage.PLAN, Stage.STOP, loss=True)
+
+    def is_true(self, judged: Stage) -> bool:
+        """Whether all that follows what is judged, its PLAN or SKETCH, is wholly true; refinements aside."""
+        walk = Walk(self.task.graph, self.transcript.size, self.before, placeholders=self.held)
+        entries = self.transcript.emissions[self.at :]
+        for entry in entries:
+            walk.take(entry)
+        first = [entry.stage for entry in entries].index(judged) + 1
+        steps = zip(entries[first:], walk.steps[first:], strict=True)
+        return all(v == 1.0 for entry, terms in steps if entry.stage is not Stage.REFINE for v in terms.values())
 
 
 def begin(task: Task, rng: np.random.Generator, size: int, detour_rate: float, until: Stage) -> Draft:
@@ -76,12 +95,11 @@ def begin(task: Task, rng: np.random.Generator, size: int, detour_rate: float, u
         assert not error, error
     plans = [k for k, entry in enumerate(whole.emissions) if entry.stage is Stage.PLAN]
     step = int(rng.integers(len(plans)))
-    num = plans[step] + (until is Stage.SKETCH)
-    session.transcript = whole.cut(plans[step])
-    held = session.placeholders()
-    session.transcript = whole.cut(num)  # what it remembers of its canvases stays
-    detours = [n for n, k in enumerate(plans) if k < num and PLACEHOLDER in str(whole.emissions[k].content)]
-    return Draft(task, session, habits, step, tuple(detours), held)
+    at = plans[step]
+    session.transcript = whole.cut(at)  # what it remembers of its canvases stays
+    before, held = things(session.canvas(session.transcript.canvas)), session.placeholders()
+    session.transcript = whole.cut(at + (until is Stage.SKETCH))
+    return Draft(task, session, habits, step, at, before, held)
 
 
 def begin_batch(
@@ -100,6 +118,6 @@ def last_query(transcript: Transcript) -> Query:
     return queries[max(queries)]
 
 
-def mask_of(stage: Stage) -> np.ndarray:
-    """The mask that leaves one stage."""
-    return np.array([each is stage for each in Stage], np.int8)
+def mask_of(*stages: Stage) -> np.ndarray:
+    """The mask that leaves some stages alone."""
+    return np.array([each in stages for each in Stage], np.int8)

@@ -1,17 +1,21 @@
 """Quotas: so many right and so many wrong samples in every chunk, as different from each other as there are candidates.
 
-Candidates come as they are drawn or sampled, mostly of the easy kinds and the first steps; samples are chosen among
-them by turns over (kind, step), so that what is rare is not left out. What comes out depends on the candidates and on
-a generator alone. The numbers are those of arXiv 2604.04746, Table 1.
+Candidates come as they are drawn or sampled: right ones mostly of the first steps, wrong ones of later steps, and wrong
+ones alone of a second source where the first does not err. A model would learn to read the label off the step. So
+samples are chosen cell by cell, of (step, whether a detour is pending, source), as many right and wrong ones in each as
+in the whole, as far as there are candidates: the cell says nothing of the label. Within a cell kinds of faults take
+turns, so that what is rare is not left out. What comes out depends on the candidates and on a generator alone. The
+numbers are those of arXiv 2604.04746, Table 1.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..envs.stages import Stage
 from ..envs.transcript import Transcript
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS
@@ -19,9 +23,19 @@ from .scene_prompts import SPLITS
 SURPLUS = 1.2
 """Candidates gathered for each one wanted while there is time, so that there is something to choose from. Ours: a
 fifth more work, and rare kinds double."""
+EPSILON = 1e-9
+"""Less than any share of a sample."""
 MAX_COMPLETE = 0.4
-"""Share of right samples after which nothing is missing; more only where others are wanting. Ours: most are right
-and incomplete, or else an inspector learns to take incomplete for wrong."""
+"""Share of a cell's right samples after which nothing is missing; more only where others are wanting. Ours: most are
+right and incomplete, or else an inspector learns to take incomplete for wrong."""
+
+
+class Cell(NamedTuple):
+    """What must not give the label away."""
+
+    step: int
+    is_pending: bool
+    is_top_up: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,22 +47,29 @@ class Candidate:
     """Whether what the last inspection looks at is right."""
     step: int
     """Number of its round."""
+    is_pending: bool = False
+    """Whether something stands on the canvas before it that an earlier round announced as a placeholder."""
     source: str
     """"self-sampled", "symbolic", "corrupted" or "genref"."""
     kinds: tuple[str, ...] = ()
     """Of its faults; sorted, without repeats."""
     graph_hash: str = ""
     is_top_up: bool = False
-    """Whether it is taken only where others are wanting."""
+    """Whether it is of a second source and taken only where others are wanting."""
     is_complete: bool = False
     """Whether nothing of the prompt is missing."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What else its provenance says."""
 
     @property
-    def cell(self) -> tuple[str, int]:
-        """What samples are balanced over: the kind of its fault, and the step."""
-        return (self.kinds[0] if len(self.kinds) == 1 else "several" if self.kinds else "", self.step)
+    def cell(self) -> Cell:
+        """Where it is chosen."""
+        return Cell(self.step, self.is_pending, self.is_top_up)
+
+    @property
+    def kind(self) -> str:
+        """Of its fault, "several" or ""."""
+        return self.kinds[0] if len(self.kinds) == 1 else "several" if self.kinds else ""
 
 
 def quota(start: int, num: int, positives: int, total: int) -> tuple[int, int]:
@@ -98,8 +119,16 @@ class Harvest:
                 self.found[outcome.label].append(outcome)
 
     def lacks(self, surplus: float = 1.0) -> bool:
-        """Whether there are fewer than ``surplus`` candidates for each one wanted."""
-        return any(len(self.found[label]) < surplus * num for label, num in self.wanted.items())
+        """Whether cells have room for less than ``surplus`` times what is wanted."""
+        return any(self.wanted.values()) and sum(self.room.values()) < surplus - EPSILON
+
+    @property
+    def room(self) -> dict[Cell, float]:
+        """The share of what is wanted that each cell has both right and wrong candidates for."""
+        wanted = {label: num for label, num in self.wanted.items() if num}
+        there = {label: Counter(each.cell for each in self.found[label]) for label in wanted}
+        cells = sorted({cell for counts in there.values() for cell in counts})
+        return {cell: min(there[label][cell] / num for label, num in wanted.items()) for cell in cells}
 
     def samples(self, subset: Subset, split: str, seed: int, start: int) -> list[Sample]:
         """The samples of the chunk that begins with sample ``start``; ``ValueError``: there are too few candidates."""
@@ -112,19 +141,32 @@ class Harvest:
         Raises:
             ValueError: There are too few candidates.
         """
-        if self.lacks():
+        if any(len(self.found[label]) < num for label, num in self.wanted.items()):
             raise ValueError(
                 f"Expected {self.wanted[True]} right and {self.wanted[False]} wrong candidates, got "
                 f"{len(self.found[True])} and {len(self.found[False])} ({self.told}); allow more tries, or use another "
                 "source."
             )
-        right, num = self.found[True], self.wanted[True]
-        complete = [each for each in right if each.is_complete]
-        others = [each for each in right if not each.is_complete]
-        num_others = min(len(others), max(num - int(MAX_COMPLETE * num), num - len(complete)))
-        picked = _picked(others, num_others, rng) + _picked(complete, num - num_others, rng)
-        picked += _picked(self.found[False], self.wanted[False], rng)
+        shares = self._shares()
+        picked = [each for label in (True, False) for each in self._picked(label, shares, rng)]
         return [picked[int(k)] for k in rng.permutation(len(picked))]
+
+    def _shares(self) -> dict[Cell, float]:
+        """The share of the samples that is taken from each cell, right and wrong alike; 1 together if there is room."""
+        room = self.room
+        own = evenly({cell: share for cell, share in room.items() if not cell.is_top_up}, 1.0)
+        spare = {cell: share for cell, share in room.items() if cell.is_top_up}
+        return own | evenly(spare, 1.0 - sum(own.values()))
+
+    def _picked(self, label: bool, shares: Mapping[Cell, float], rng: np.random.Generator) -> list[Candidate]:
+        """The samples of a label; where cells have too little room, the rest comes from anywhere."""
+        cells: dict[Cell, list[Candidate]] = {cell: [] for cell in shares}
+        for each in self.found[label]:
+            cells[each.cell].append(each)
+        nums = counts_of(self.wanted[label], shares)
+        picked = [each for cell, num in nums.items() for each in _chosen(cells[cell], num, rng)]
+        rest = [each for each in self.found[label] if each not in picked]
+        return picked + balanced(rest, self.wanted[label] - len(picked), rng)
 
     @property
     def told(self) -> str:
@@ -132,22 +174,50 @@ class Harvest:
         return ", ".join(f"{num} {reason}" for reason, num in sorted(self.counts.items()))
 
 
+def evenly(room: Mapping[Cell, float], total: float) -> dict[Cell, float]:
+    """``total`` divided among cells, as evenly as there is room."""
+    shares: dict[Cell, float] = {}
+    for number, cell in enumerate(sorted(room, key=lambda each: (room[each], each))):
+        shares[cell] = min(room[cell], (total - sum(shares.values())) / (len(room) - number))
+    return shares
+
+
+def counts_of(num: int, shares: Mapping[Cell, float]) -> dict[Cell, int]:
+    """``num`` samples divided by shares, largest remainders first."""
+    exact = {cell: num * share for cell, share in shares.items()}
+    counts = {cell: int(value + EPSILON) for cell, value in exact.items()}
+    left = int(sum(exact.values()) + EPSILON) - sum(counts.values())
+    for cell in sorted(exact, key=lambda each: (counts[each] - exact[each], each))[:left]:
+        counts[cell] += 1
+    return counts
+
+
 def balanced(candidates: Sequence[Candidate], num: int, rng: np.random.Generator) -> list[Candidate]:
-    """``num`` candidates, taken from each cell in turn while it lasts; ties are random."""
-    turns: Counter[tuple[str, int]] = Counter()
+    """``num`` candidates, taken from each kind in turn while it lasts; ties are random."""
+    turns: Counter[str] = Counter()
     ranked = list[tuple[int, float, Candidate]]()
     for k in rng.permutation(len(candidates)):
         each = candidates[int(k)]
-        ranked.append((turns[each.cell], rng.random(), each))
-        turns[each.cell] += 1
+        ranked.append((turns[each.kind], rng.random(), each))
+        turns[each.kind] += 1
     return [each for _, _, each in sorted(ranked, key=lambda item: item[:2])[:num]]
 
 
-def _picked(candidates: Sequence[Candidate], num: int, rng: np.random.Generator) -> list[Candidate]:
-    """``num`` candidates, those that top up only where the others are too few."""
-    own = [each for each in candidates if not each.is_top_up]
-    spare = [each for each in candidates if each.is_top_up]
-    return balanced(own, min(num, len(own)), rng) + balanced(spare, max(0, num - len(own)), rng)
+def _chosen(candidates: Sequence[Candidate], num: int, rng: np.random.Generator) -> list[Candidate]:
+    """``num`` candidates of a cell."""
+    complete = [each for each in candidates if each.is_complete]
+    others = [each for each in candidates if not each.is_complete]
+    num_others = min(len(others), max(num - int(MAX_COMPLETE * num), num - len(complete)))
+    return balanced(others, num_others, rng) + balanced(complete, num - num_others, rng)
+
+
+def wrong_by_step(samples: Sequence[Sample]) -> str:
+    """The share of wrong ones at each step, in words."""
+    steps: dict[int, list[bool]] = {}
+    for sample in samples:
+        steps.setdefault(sample.provenance["step"], []).append(not sample.label)
+    shares = (f"{sum(wrong) / len(wrong):.0%} of {len(wrong)} at step {step}" for step, wrong in sorted(steps.items()))
+    return f"wrong: {', '.join(shares)}"
 
 
 def _sample(candidate: Candidate, subset: Subset, split: str, seed: int, number: int) -> Sample:
@@ -165,5 +235,7 @@ def _sample(candidate: Candidate, subset: Subset, split: str, seed: int, number:
 
 
 def _words(transcript: Transcript) -> tuple[str, ...]:
-    """All that is said."""
-    return (transcript.prompt, *(str(e.content) for e in transcript.emissions if not e.stage.is_image))
+    """All that is said up to the inspection."""
+    entries = transcript.emissions
+    last = max((k for k, entry in enumerate(entries) if entry.stage is Stage.INSPECT), default=len(entries))
+    return (transcript.prompt, *(str(entry.content) for entry in entries[: last + 1] if not entry.stage.is_image))

@@ -49,5 +49,5 @@ class Maker(Protocol):
     """Makes the samples of one subset, chunk by chunk, in any process."""
 
     def make(self, chunk: int, num: int) -> Sequence[Sample]:
-        """The ``num`` samples of a chunk, in order; they depend on the maker's settings and ``chunk`` alone."""
+        """The first ``num`` samples of a chunk; they depend on the settings, ``chunk`` and ``num`` alone."""
         ...

@@ -9,7 +9,6 @@ where something is wrong, says so and corrects it. What the model did is context
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.human import Relay
 from ..agents.interleaved import TINY, Interleaved
-from ..agents.load import NANO
 from ..agents.rollout import Rules, play, torch_threads
 from ..agents.scripted import Habits, ScriptedPainter
 from ..envs.protocols import Policy
@@ -31,11 +29,6 @@ BUDGET = 24
 
 CARELESS = replace(TINY, num_timesteps=5, cfg_text_scale=1.0)
 """How the model sketches here: 4 steps without guidance, so that it errs often enough to learn from."""
-
-
-def load_sampler(path: str | Path | None = None) -> Interleaved:
-    """The checkpoint that is sampled: greedy until ``heated``, careless in sketching; by default bagel-nano."""
-    return Interleaved.load(NANO if path is None else path, CARELESS)
 
 
 def heated(policy: Policy, temperature: float) -> Policy:

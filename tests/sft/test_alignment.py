@@ -5,6 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from strokes.agents.bagel.tokenizer import Tokenizer
+from strokes.agents.load import NANO
 from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs import Stage
 from strokes.envs.markup import parse_inspection
@@ -16,13 +18,14 @@ from strokes.rewards.exact import ExactCritic
 from strokes.rewards.review import things_seen
 from strokes.sft.alignment import NUM, POSITIVES, Alignment
 from strokes.sft.audit import audit
+from strokes.sft.collator import ImageTable, from_transcript
+from strokes.sft.makers import load_sampler
 from strokes.sft.quotas import quota
-from strokes.sft.self_sampling import load_sampler
 
 
 @pytest.fixture(scope="module")
 def sampler():
-    return load_sampler()
+    return load_sampler({"policy": "bagel-nano", "path": None, "steps": 4, "guidance": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -54,25 +57,42 @@ def test_samples_are_what_the_exact_verifier_says(source, request):
     for sample in samples:
         queries = queries_of(sample.transcript)
         at = max(k for k, entry in enumerate(sample.transcript.emissions) if entry.stage is Stage.SKETCH)
-        verdicts = ExactCritic().judge([queries[k] for k in queries if k >= at])
+        images = [k for k in queries if k >= at and queries[k].kind == "sketch"]
+        verdicts = ExactCritic().judge([queries[k] for k in images])
         assert [verdict.is_right for verdict in verdicts] == ([True] if sample.label else [False, True])
         assert bool(sample.kinds) is not sample.label and set(sample.kinds) <= set(FAULTS)
 
 
 @pytest.mark.parametrize("source", ["sampled", "corrupted"])
-def test_only_the_inspection_and_the_refinement_bear_loss(source, request):
+def test_the_inspection_the_refinement_and_what_follows_bear_loss(source, request):
     for sample in request.getfixturevalue(source):
         after = [(entry.stage, entry.loss) for entry in after_plan(sample)]
         refined = [] if sample.label else [(Stage.REFINE, True)]
-        assert after == [(Stage.SKETCH, False), (Stage.INSPECT, True), *refined]
-        assert sum(entry.loss for entry in sample.transcript.emissions) == 1 + len(refined)
+        *stages, last = after
+        assert stages == [(Stage.SKETCH, False), (Stage.INSPECT, True), *refined]
+        assert last in ((Stage.PLAN, True), (Stage.STOP, True))
+        assert sum(entry.loss for entry in sample.transcript.emissions) == 2 + len(refined)
+
+
+def test_the_switch_after_a_refinement_or_a_right_sketch_is_learnt(corrupted):
+    tokenizer = Tokenizer.load(NANO)
+    learnt = set()
+    for sample in corrupted:
+        example = from_transcript(sample.transcript, tokenizer, ImageTable())
+        last = sample.transcript.emissions[-1].stage
+        segment = example[-1] if last is Stage.STOP else example[-2]
+        assert segment.stage == ("inspect" if sample.label else "refine")
+        ids = tokenizer.ids
+        assert segment.switch == (ids.eos_token_id if last is Stage.STOP else ids.bos_token_id)
+        learnt.add((sample.label, last))
+    assert len(learnt) == 4  # both follow both
 
 
 @pytest.mark.parametrize("source", ["sampled", "corrupted"])
 def test_the_correction_leads_from_the_sketch_to_the_refinement(source, request):
     for sample in request.getfixturevalue(source):
         if not sample.label:
-            sketch, inspection, refined = (entry.content for entry in after_plan(sample))
+            sketch, inspection, refined, _ = (entry.content for entry in after_plan(sample))
             wanted = apply(things(sketch), parse_edits(parse_inspection(inspection).refine))
             shown = things(refined)
             assert not compare(shown, filled(wanted, shown))
@@ -81,7 +101,7 @@ def test_the_correction_leads_from_the_sketch_to_the_refinement(source, request)
 def test_a_refinement_leaves_alone_what_was_right(corrupted):
     single = [after_plan(s) for s in corrupted if s.kinds in (("wrong",), ("missing",), ("extra",))]
     assert single
-    for sketch, _, refined in single:
+    for sketch, _, refined, _ in single:
         assert np.any(sketch.content != refined.content, axis=-1).mean() < 0.2  # a cell is a ninth
 
 
@@ -92,7 +112,7 @@ def test_every_kind_of_fault_is_there(corrupted):
 def test_what_a_perfect_sketcher_does_not_get_wrong_is_made_up_by_spoiled_sketches():
     maker = Alignment(sketcher=ScriptedPainter(Habits()), tries=1, num=12)
     assert Counter((s.label, s.provenance["source"]) for s in maker.make(0, 12)) == {
-        (True, "self-sampled"): 4,
+        (True, "corrupted"): 4,
         (False, "corrupted"): 8,
     }
 
@@ -111,7 +131,15 @@ def test_prompts_are_of_their_split(split):
     assert found.test_graphs == found.leaks == 0
 
 
-@pytest.mark.parametrize("settings", [{}, {"source": "genref"}])
+def test_chunks_that_are_not_there_are_named():
+    with pytest.raises(ValueError, match=r"Expected chunk in \[0, 1\)"):
+        Alignment(source="corrupted", num=20).make(1, 5)
+
+
+BAD = [{"num": 0}, {"chunk_size": 0}, {"tries": 0}, {"detour_rate": 2.0}, {"split": "test"}]
+
+
+@pytest.mark.parametrize("settings", [{}, {"source": "genref"}, *({"source": "corrupted", **each} for each in BAD)])
 def test_settings_that_make_no_sense_are_named(settings):
     with pytest.raises(ValueError, match=r"Expected .*, got "):
         Alignment(**settings)

@@ -1,6 +1,7 @@
 """Instruction-intermediate conflict: labels, words, loss, quotas; with the painter as planner and the shipped model."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,19 +10,22 @@ from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs import Stage
 from strokes.envs.markup import parse_inspection, parse_plan
 from strokes.envs.scenes.changes import Thing, apply, plan_faults
+from strokes.envs.scenes.detect import detect
 from strokes.envs.scenes.language import parse, parse_edits, parse_report
 from strokes.rewards.critics import Judgement, queries_of
-from strokes.rewards.exact import ExactCritic
+from strokes.rewards.exact import ExactCritic, order_of
+from strokes.rewards.review import things_seen
 from strokes.sft.audit import audit
-from strokes.sft.conflict import NUM, POSITIVES, Conflict
+from strokes.sft.conflict import NUM, OFFSET, POSITIVES, Conflict
 from strokes.sft.corrections import inspection_of, moved
+from strokes.sft.makers import load_sampler
 from strokes.sft.quotas import quota
-from strokes.sft.self_sampling import load_sampler
+from strokes.sft.scene_prompts import scene_prompts
 
 
 @pytest.fixture(scope="module")
 def sampler():
-    return load_sampler()
+    return load_sampler({"policy": "bagel-nano", "path": None, "steps": 4, "guidance": 1.0})
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +42,11 @@ def judged_plan(sample):
     """Index of the plan that is inspected."""
     first = next(k for k, entry in enumerate(sample.transcript.emissions) if entry.loss)
     return max(k for k, entry in enumerate(sample.transcript.emissions[:first]) if entry.stage is Stage.PLAN)
+
+
+def comments(sample):
+    """What is said of sketches."""
+    return [str(entry.content) for entry in sample.transcript.emissions if entry.stage is Stage.INSPECT]
 
 
 @pytest.mark.parametrize("source", ["sampled", "symbolic"])
@@ -58,7 +67,9 @@ def test_samples_are_what_the_exact_verifier_says(source, request):
 def test_only_what_is_said_of_the_plan_and_its_correction_bears_loss(source, request):
     for sample in request.getfixturevalue(source):
         learnt = [entry.stage for entry in sample.transcript.emissions if entry.loss]
-        assert learnt == [Stage.INSPECT] if sample.label else [Stage.INSPECT, Stage.PLAN, Stage.SKETCH]
+        (complete,) = {parse_report(parse_inspection(c).comment).complete for c in comments(sample)[-1:]}
+        goes_on = [Stage.STOP if complete else Stage.PLAN]
+        assert learnt == [Stage.INSPECT, *(goes_on if sample.label else [Stage.PLAN, Stage.SKETCH])]
         at = judged_plan(sample)
         assert [e.stage for e in sample.transcript.emissions[at:]] == [Stage.PLAN, Stage.SKETCH, *learnt]
 
@@ -71,8 +82,7 @@ def test_the_correction_is_carried_out_by_the_new_plan(sampled):
 
 
 def test_right_plans_are_mostly_incomplete(symbolic):
-    comments = [str(s.transcript.emissions[-1].content) for s in symbolic if s.label]
-    reports = [parse_report(comment) for comment in comments]
+    reports = [parse_report(comments(sample)[-1]) for sample in symbolic if sample.label]
     assert sum(not report.complete for report in reports) > len(reports) / 2 and any(r.complete for r in reports)
 
 
@@ -80,14 +90,27 @@ def test_announced_detours_are_no_conflicts():
     samples = Conflict(source="symbolic", num=40, detour_rate=1.0).make(0, 40)
     announced = [s for s in samples if "placeholder" in s.transcript.emissions[judged_plan(s)].content]
     assert announced and all(sample.label for sample in announced)
-    assert any(sample.provenance["planned"] for sample in samples if not sample.label)  # earlier ones are no fault
+    assert all(sample.provenance["step"] in sample.provenance["planned"] for sample in announced)
+    pending = [s for s in samples if s.provenance["step"] - 1 in s.provenance["planned"]]
+    assert not pending  # what mends a detour is never wrong by rule
 
 
-def test_what_a_perfect_planner_does_not_get_wrong_is_made_up_by_symbolic_plans():
-    maker = Conflict(planner=ScriptedPainter(Habits()), temperatures=(1.0,), tries=1, num=20)
-    sources = Counter((s.label, s.provenance["source"]) for s in maker.make(0, 20))
-    positives, negatives = quota(0, 20, POSITIVES, NUM)
-    assert sources == {(True, "self-sampled"): positives, (False, "symbolic"): negatives}
+@pytest.mark.parametrize("plan_error_rate", [0.0, 0.1])
+def test_what_a_good_planner_does_not_get_wrong_is_made_up_by_symbolic_plans_of_both_labels(plan_error_rate):
+    planner = ScriptedPainter(Habits(plan_error_rate=plan_error_rate))
+    samples = Conflict(planner=planner, temperatures=(1.0,), tries=1, num=80).make(0, 80)
+    sources = Counter((s.label, s.provenance["source"]) for s in samples)
+    by_label = [sources[label, "symbolic"] / quota(0, 80, POSITIVES, NUM)[not label] for label in (True, False)]
+    assert by_label == [1.0, 1.0] if not plan_error_rate else 0.5 < by_label[0] < 1.0
+    assert abs(by_label[0] - by_label[1]) < 0.05
+
+
+def test_by_rule_a_prompts_number_does_not_give_the_label_away():
+    samples = Conflict(source="symbolic", num=200).make(0, 200)
+    numbers = {task.prompt: number for number, task in enumerate(scene_prompts(OFFSET, 200))}
+    odd = Counter((numbers[sample.transcript.prompt] % 2, sample.label) for sample in samples)
+    for label in (True, False):
+        assert 0.35 < odd[1, label] / (odd[0, label] + odd[1, label]) < 0.65
 
 
 def test_a_chunk_depends_on_the_settings_and_its_number_alone(sampler, sampled):
@@ -113,11 +136,31 @@ class Silent:
 
 
 def test_without_verdicts_the_work_is_bounded_and_the_error_says_why():
-    with pytest.raises(ValueError, match=r"got 0 and 0 \(\d+ not judged\)"):
+    with pytest.raises(ValueError, match=r"got 0 and 0 \(\d+ after a detour, \d+ not judged\)"):
         Conflict(source="symbolic", critic=Silent(), num=3).make(0, 3)
 
 
-@pytest.mark.parametrize("settings", [{}, {"source": "drawn"}, {"planner": ScriptedPainter(), "temperatures": ()}])
+def test_plans_that_disagree_with_themselves_are_left_out(sampled):
+    for sample in sampled:
+        entries, at = sample.transcript.emissions, judged_plan(sample)
+        canvas = replace(sample.transcript, emissions=entries[:at]).canvas
+        before = () if canvas is None else things_seen(detect(canvas), sample.transcript.size)
+        assert order_of(entries[at].content, before, sample.transcript.size).sound
+
+
+@pytest.mark.parametrize("place", [(1, 5), (-1, 5), (0, 0)])
+def test_chunks_that_are_not_there_are_named(place):
+    with pytest.raises(ValueError, match=r"Expected chunk in \[0, 1\)"):
+        Conflict(source="symbolic", num=20).make(*place)
+
+
+BAD = [
+    *({}, {"source": "drawn"}, {"planner": ScriptedPainter(), "temperatures": ()}),
+    *({"source": "symbolic", **each} for each in ({"num": 0}, {"chunk_size": 0}, {"tries": 0}, {"detour_rate": 2.0})),
+]
+
+
+@pytest.mark.parametrize("settings", BAD)
 def test_settings_that_make_no_sense_are_named(settings):
     with pytest.raises(ValueError, match=r"Expected .*, got "):
         Conflict(**settings)
