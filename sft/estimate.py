@@ -136,7 +136,7 @@ def _example(config: BagelConfig) -> tuple[Example, Sizes]:
 def _canvases(config: BagelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
     side = config.vae_transform[0]
     transforms = (ImageTransform(*config.vae_transform), ImageTransform(*config.vit_transform))
-    first, second = (transform.size(side, side, ROUNDS) for transform in transforms)
+    first, second = (transform.size(side, side) for transform in transforms)
     return first, second
 
 

@@ -50,14 +50,14 @@ class ForwardImages:
     """Images as pixels, resized as BAGEL does; see ``Images``."""
 
     def __init__(
-        self, dataset: DataSet, tokenizer: Tokenizer, config: BagelConfig, rows: Sequence[tuple[int, int, int]]
+        self, dataset: DataSet, tokenizer: Tokenizer, config: BagelConfig, rows: Sequence[tuple[int, int]]
     ) -> None:
         """Args:
 
         dataset: Where they are read when they are needed.
         tokenizer: Of the model.
         config: Of the model.
-        rows: Of each image its sample, its number in it, and how many there are.
+        rows: Of each image its sample and its number in it.
         """
         self.dataset, self.tokenizer, self.rows = dataset, tokenizer, rows
         self._vae, self._vit = ImageTransform(*config.vae_transform), ImageTransform(*config.vit_transform)
@@ -65,13 +65,13 @@ class ForwardImages:
 
     def clean(self, row: int) -> Clean:
         """See ``Images``."""
-        sample, number, count = self.rows[row]
-        return {"pixels": self._vae(Image.fromarray(self._images(sample)[number]), count)}
+        sample, number = self.rows[row]
+        return {"pixels": self._vae(Image.fromarray(self._images(sample)[number]))}
 
     def pixels(self, row: int) -> torch.Tensor:
         """See ``Images``."""
-        sample, number, count = self.rows[row]
-        return self._vit(Image.fromarray(self._images(sample)[number]), count)
+        sample, number = self.rows[row]
+        return self._vit(Image.fromarray(self._images(sample)[number]))
 
     def _read(self, sample: int) -> list[np.ndarray]:
         table = ImageTable()

@@ -106,7 +106,7 @@ def open_source(
             f"Expected a model with an embedding for every id of its tokenizer, got {config.llm_config.vocab_size} of "
             f"them and id {examples.ids.max()} in {str(path)!r}; take the tokenizer that belongs to the checkpoint."
         )
-    sizes = _fitting(arrays["sizes"], arrays["owners"], config, reading, path)
+    sizes = _fitting(arrays["sizes"], config, reading, path)
     if reading.latents == "ahead":
         images: Images = encode_ahead(dataset, len(arrays["sizes"]), data, model, tokenizer, cache)
     else:
@@ -195,10 +195,10 @@ def _check_words(text: str, tokenizer: Tokenizer, name: str) -> None:
         )
 
 
-def _places(owners: np.ndarray) -> list[tuple[int, int, int]]:
-    """Of each image its sample, its number in it, and how many there are."""
+def _places(owners: np.ndarray) -> list[tuple[int, int]]:
+    """Of each image its sample and its number in it."""
     _, first, counts = np.unique(owners, return_index=True, return_counts=True)
-    return [(int(owners[start]), k, int(n)) for start, n in zip(first, counts, strict=True) for k in range(n)]
+    return [(int(owners[start]), k) for start, n in zip(first, counts, strict=True) for k in range(n)]
 
 
 def _ends_in_a_target(examples: Examples) -> np.ndarray:
@@ -207,10 +207,11 @@ def _ends_in_a_target(examples: Examples) -> np.ndarray:
     return np.array([bool(found) and found[-1].loss for found in pictures], bool)
 
 
-def _fitting(
-    sizes: np.ndarray, owners: np.ndarray, config: BagelConfig, reading: Reading, path: str | Path
-) -> Sizes | None:
-    """Latents and patches of every image, by the rule that resizes it; ``None`` where all are of the canvas."""
+def _fitting(sizes: np.ndarray, config: BagelConfig, reading: Reading, path: str | Path) -> Sizes | None:
+    """Latents and patches of every image, by the rule that resizes it; ``None`` where all are of the canvas.
+
+    An image is resized alone, however many its sample has: only BAGEL's data for understanding shares out an area.
+    """
     side = config.vae_transform[0]
     if reading.latents == "ahead" and config.vit_transform[0] != side:
         raise ValueError(
@@ -218,13 +219,11 @@ def _fitting(
             "got ahead; images encoded ahead are kept at one size."
         )
     vae, vit = ImageTransform(*config.vae_transform), ImageTransform(*config.vit_transform)
-    counts = np.bincount(owners) if len(owners) else np.zeros(0, int)
-    found: dict[tuple[int, int, int], tuple[int, int]] = {}
-    for (height, width), owner in zip(sizes.tolist(), owners.tolist(), strict=True):
-        key = (width, height, 1 if reading.latents == "ahead" else int(counts[owner]))
-        if key in found:
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for height, width in sizes.tolist():
+        if (height, width) in found:
             continue
-        w, h = vae.size(*key)
+        w, h = vae.size(width, height)
         if (w, h) != (width, height) and not reading.resize:
             raise ValueError(
                 f"Expected images of the size that the model draws, {w} x {h}, got {width} x {height} in "
@@ -235,10 +234,9 @@ def _fitting(
                 f"Expected square images for latents=ahead, got {width} x {height} in {str(path)!r}; encode them with "
                 "latents=forward."
             )
-        a, b = vit.size(*key)
+        a, b = vit.size(width, height)
         patch, stride = config.vit_config.patch_size, config.latent_stride
-        found[key] = (w // stride) * (h // stride), (a // patch) * (b // patch)
+        found[height, width] = (w // stride) * (h // stride), (a // patch) * (b // patch)
     if reading.latents == "ahead":
         return None
-    keys = ((w, h, int(counts[owner])) for (h, w), owner in zip(sizes.tolist(), owners.tolist(), strict=True))
-    return {row: found[key] for row, key in enumerate(keys)}
+    return {row: found[height, width] for row, (height, width) in enumerate(sizes.tolist())}

@@ -1,6 +1,7 @@
 """Packs of a data set on disk: pure, whole, of the right images, refused where they do not fit the model."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,14 +175,22 @@ def test_images_of_another_size_are_refused_or_scaled(nano, tokenizer, tmp_path)
         assert source.images.pixels(0).shape == (3, 48, 48)
 
 
-def test_images_share_the_area_of_a_sample(tokenizer, nano, tmp_path):
+def test_an_image_is_resized_alone_however_many_a_sample_has(tokenizer, nano, tmp_path):
+    data = other_size(tmp_path, 64)
+    config = BagelConfig.nano(vocab_size=len(tokenizer), vae_transform=(1344, 1344, 16), vit_transform=(48, 48, 16))
+    source = open_source("a", data, type(nano)(config), tokenizer, replace(FORWARD, resize=True))[0]
+    assert max(len([s for s in example if isinstance(s, Picture)]) for example in source) > 1
+    area = 84 * 84  # 1344 pixels are the largest area of an image, in latents of 16 pixels
+    assert set(source.sizes.values()) == {(area, 9)}
+    assert {source.images.clean(row)["pixels"].shape for row in source.sizes} == {(3, 1344, 1344)}
+
+
+def test_a_pack_of_images_of_another_size_holds_as_many_tokens_as_reckoned(tokenizer, nano, tmp_path):
     data = other_size(tmp_path, 64)
     config = BagelConfig.nano(vocab_size=len(tokenizer), vae_transform=(128, 16, 16), vit_transform=(128, 16, 16))
-    model = type(nano)(config)
-    source = open_source("a", data, model, tokenizer, FORWARD)[0]
+    source = open_source("a", data, type(nano)(config), tokenizer, FORWARD)[0]
     batch = PackDataset([source], Packing([source.lengths(1)], 4000), Drawing(), config, tokenizer.ids, num=1)[0]
     assert len(batch["pack"].positions) == batch["tokens"]
-    assert num_tokens(source[0], 1, config, source.sizes) == source.lengths(1)[0]
 
 
 def test_a_tokenizer_without_the_words_is_refused(nano, tokenizer, tmp_path):
