@@ -50,6 +50,7 @@ class Job:
 def make_job(settings: Settings, folder: Path, stop: threading.Event) -> Job:
     """A run that is ready to begin, or to go on."""
     args = arguments(settings, folder)
+    check_folder(folder)
     checkpoint = checkpoint_of(settings.model.init)
     is_frozen = settings.lora is not None and settings.precision == "bf16"
     model = load(checkpoint, dtype=torch.bfloat16 if is_frozen else torch.float32)
@@ -97,6 +98,20 @@ def checkpoint_of(init: str) -> Path:
             f"Expected model.init to be the folder of a checkpoint or one of {', '.join(NAMES)}, got {init!r}{hint}."
         )
     return path
+
+
+def check_folder(folder: Path) -> None:
+    """All processes have the same folder.
+
+    Raises:
+        ValueError: They have not; that which ``out`` is by default depends on the second in which each was started.
+    """
+    if not torch.distributed.is_initialized():
+        return
+    folders: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(folders, str(folder.resolve()))
+    if len(set(folders)) > 1:
+        raise ValueError(f"Expected one folder for all processes, got {', '.join(sorted(set(folders)))}; give out=….")
 
 
 def adapt(model: Bagel, settings: ModelSettings) -> None:

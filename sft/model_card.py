@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..envs.files import write_whole
+from .job import checkpoint_of
 from .train_settings import Settings
 
 _CARD = """\
@@ -20,7 +21,7 @@ tags: [bagel, process-driven-generation, sft]
 {what}, trained from `{init}` with `strokes-sft` on {subsets} (method: arXiv 2604.04746). It draws by the exponential
 average of its weights.
 
-    strokes-draw policy=bagel policy.path={path} "a red circle left of a blue square"
+    strokes-draw {policy} "a red circle left of a blue square"
 
 | | |
 |---|---|
@@ -54,12 +55,28 @@ def write_card(path: Path, settings: Settings, metrics: Mapping[str, Any]) -> No
         what=f"{kind} that {does}",
         init=settings.model.init,
         subsets=", ".join(settings.data.subsets),
-        path=path.parent / ("checkpoint" if settings.lora is None else "adapter"),
+        policy=" ".join(policy_words(settings, path.parent)),
         table="\n".join(f"| {name} | {_plain(value)} |" for name, value in shown.items()),
         data="\n".join(f"* {name}: SHA-256 `{digest}`" for name, digest in metrics["data"].items()),
         settings=json.dumps(asdict(settings), indent=1, default=str),
     )
     write_whole(path, text)
+
+
+def policy_words(settings: Settings, folder: Path) -> list[str]:
+    """What any command is told to draw with a run's weights.
+
+    Args:
+        settings: Of the run.
+        folder: Of the run.
+    """
+    name = settings.policy["name"]
+    found = [f"policy={name}"]
+    if settings.view == "final":  # at the sizes and with the sampling of this model, which `one-shot` has of the small ones
+        found = ["policy=bagel", "policy.name=one-shot"] if name == "bagel" else ["policy=one-shot"]
+    if settings.lora is None:
+        return [*found, f"policy.path={folder / 'checkpoint'}"]
+    return [*found, f"policy.path={checkpoint_of(settings.model.init)}", f"policy.adapter={folder / 'adapter'}"]
 
 
 def _plain(value: Any) -> str:

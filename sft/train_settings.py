@@ -194,6 +194,12 @@ class Settings:
                 f"{self.evaluation.heldout}: a model in shards does not draw; evaluate its checkpoint instead."
             )
 
+        if self.fsdp and self.lora is not None:
+            raise ValueError(
+                "Expected fsdp=false with lora, got true: adapters are small, and what is frozen is bfloat16; or train all "
+                "weights with lora=null."
+            )
+
     def accumulation(self, processes: int) -> int:
         """Packs of a step in each process.
 

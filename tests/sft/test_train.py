@@ -38,6 +38,7 @@ def data(tmp_path_factory):
         (["view=half"], "view among process, final"),
         (["precision=fp8"], "precision among"),
         (["fsdp=true"], "heldout=0 with fsdp"),
+        (["fsdp=true", "evaluation.heldout=0", "lora={rank: 4, alpha: 8, experts: both}"], "fsdp=false with lora"),
         (["ema=1.0"], "ema below 1"),
         (["keep=1"], "keep"),
         (["lora=4"], "lora with the keys"),

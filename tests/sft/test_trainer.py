@@ -12,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_module
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from trajectories import settings, words, write_data
 
 from strokes.agents.bagel import Tokenizer, load
-from strokes.agents.load import NANO
+from strokes.agents.interleaved import Interleaved
+from strokes.agents.load import NANO, load_policy
+from strokes.agents.one_shot import OneShot
 from strokes.sft.average import Average
 from strokes.sft.job import make_job
 from strokes.sft.terminal import Terminal
@@ -149,6 +153,22 @@ def test_accumulated_packs_weigh_by_what_they_hold(data, tmp_path):
     assert sum(loss.item() for loss in losses) == pytest.approx((0.3 * ce + mse).item(), abs=1e-5)
 
 
+def policy_of(folder):
+    """The policy that the command on a run's card draws with."""
+    (line,) = [line for line in (folder / "README.md").read_text().splitlines() if "strokes-draw policy" in line]
+    with initialize_config_module("strokes.configs", version_base="1.3"):
+        config = compose("draw", ["prompt=x", *line.split('"')[0].split()[1:]])
+    found = OmegaConf.to_container(config.policy, resolve=True)
+    return load_policy(found, steps=found["steps"], guidance=found["guidance"])
+
+
+def test_the_command_on_the_card_draws_with_what_was_learnt(finished):
+    policy = policy_of(finished)
+    assert isinstance(policy, Interleaved)
+    shipped = load(finished / "checkpoint", dtype=torch.float32)
+    assert torch.equal(policy.model.llm2vae.weight, shipped.llm2vae.weight)
+
+
 def test_adapters_learn_and_the_rest_stays(data, tmp_path):
     wanted = settings(data, "lora={rank: 4, alpha: 8, experts: gen}", "steps=3")
     assert train(wanted, tmp_path)
@@ -156,6 +176,7 @@ def test_adapters_learn_and_the_rest_stays(data, tmp_path):
     assert found and all("moe_gen" in name for name in found)
     assert all(weight.abs().max() > 0 for name, weight in found.items() if "lora_B" in name), "zero before training"
     assert not (tmp_path / "checkpoint").exists()
+    assert isinstance(policy_of(tmp_path), Interleaved)
     again = replace(wanted, evaluation=replace(wanted.evaluation, heldout=0))
     assert train(again, tmp_path), "finished, and what is looked at is free"
 
@@ -177,6 +198,7 @@ def test_the_control_learns_to_draw_at_once(data, tmp_path):
     found = lines(tmp_path)[-1]
     look = next(line for line in lines(tmp_path) if "eval_sketch" in line)
     assert "eval_plan" not in look and look["eval_images"] == 1.0 and found
+    assert isinstance(policy_of(tmp_path), OneShot)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(data, tmp_path):
@@ -223,6 +245,12 @@ def test_two_processes_are_one(data, tmp_path):
     figures = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
     assert figures[0]["tokens"] == figures[1]["tokens"]
     assert figures[0]["flops"] == pytest.approx(figures[1]["flops"], rel=1e-6)
+
+
+@pytest.mark.slow
+def test_processes_with_folders_of_their_own_are_refused(data, tmp_path):
+    done = command(*words(data), "packs=2", f"out={tmp_path}/${{oc.env:RANK}}", processes=2)
+    assert done.returncode != 0 and "one folder for all processes" in done.stderr
 
 
 @pytest.mark.slow
