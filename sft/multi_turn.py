@@ -23,6 +23,7 @@ from ..envs.scenes.render import SIZE
 from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
 from ..envs.transcript import Transcript
+from .chunks import check_drawings, numbers
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
 
@@ -57,17 +58,17 @@ class ExactMultiTurn:
     """Samples of a full chunk; chunk c begins with sample c times this."""
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f"Expected split among {', '.join(SPLITS)}, got {self.split!r}.")
-        if self.num < 1 or self.chunk_size < 1:
-            raise ValueError(f"Expected num and chunk_size of at least 1, got {self.num!r} and {self.chunk_size!r}.")
-        Habits(detour_rate=self.detour_rate)  # says what is wrong with it
+        check_drawings(self.split, self.num, self.chunk_size, self.detour_rate)
 
     def make(self, chunk: int, num: int) -> list[Sample]:
-        """The first ``num`` samples of a chunk; each depends on the settings and its number alone."""
-        start = chunk * self.chunk_size
-        tasks = scene_prompts(self.seed, self.num, self.split, start, min(start + num, start + self.chunk_size))
-        return [self._sample(task, start + k) for k, task in enumerate(tasks)]
+        """The first ``num`` samples of a chunk; each depends on the settings and its number alone.
+
+        Raises:
+            ValueError: There is no such chunk.
+        """
+        asked = numbers(chunk, num, self.num, self.chunk_size)
+        tasks = scene_prompts(self.seed, self.num, self.split, asked.start, asked.stop)
+        return [self._sample(task, number) for number, task in zip(asked, tasks, strict=True)]
 
     def _sample(self, task: Task, number: int) -> Sample:
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), number])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from strokes.agents.bagel.tokenizer import Tokenizer
+from strokes.agents.interleaved import Interleaved
 from strokes.agents.load import NANO
 from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs import Stage
@@ -19,13 +20,13 @@ from strokes.rewards.review import things_seen
 from strokes.sft.alignment import NUM, POSITIVES, Alignment
 from strokes.sft.audit import audit
 from strokes.sft.collator import ImageTable, from_transcript
-from strokes.sft.makers import load_sampler
 from strokes.sft.quotas import quota
+from strokes.sft.self_sampling import CARELESS
 
 
 @pytest.fixture(scope="module")
 def sampler():
-    return load_sampler({"policy": "bagel-nano", "path": None, "steps": 4, "guidance": 1.0})
+    return Interleaved.load(NANO, CARELESS)
 
 
 @pytest.fixture(scope="module")

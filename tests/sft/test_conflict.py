@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from strokes.agents.interleaved import Interleaved
+from strokes.agents.load import NANO
 from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs import Stage
 from strokes.envs.markup import parse_inspection, parse_plan
@@ -18,14 +20,14 @@ from strokes.rewards.review import things_seen
 from strokes.sft.audit import audit
 from strokes.sft.conflict import NUM, OFFSET, POSITIVES, Conflict
 from strokes.sft.corrections import inspection_of, moved
-from strokes.sft.makers import load_sampler
 from strokes.sft.quotas import quota
 from strokes.sft.scene_prompts import scene_prompts
+from strokes.sft.self_sampling import CARELESS
 
 
 @pytest.fixture(scope="module")
 def sampler():
-    return load_sampler({"policy": "bagel-nano", "path": None, "steps": 4, "guidance": 1.0})
+    return Interleaved.load(NANO, CARELESS)
 
 
 @pytest.fixture(scope="module")

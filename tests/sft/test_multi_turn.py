@@ -123,8 +123,8 @@ def test_validation_has_other_graphs_and_other_ids(samples):
     ("settings", "words"),
     [
         ({"split": "heldout"}, "split among train, validation"),
-        ({"num": 0}, "num and chunk_size of at least 1"),
-        ({"chunk_size": 0}, "num and chunk_size of at least 1"),
+        ({"num": 0}, "num to be an integer of at least 1"),
+        ({"chunk_size": 0}, "chunk_size to be an integer of at least 1"),
         ({"detour_rate": 1.5}, "detour_rate in"),
     ],
 )
