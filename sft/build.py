@@ -21,8 +21,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..agents.command import nested
 from ..agents.command import run as run_command
-from ..agents.command import settings_from
 from ..agents.load import fingerprint
 from ..agents.pool import Pool, Resources, Task, start_ray, stop_ray
 from ..agents.run_folder import RunFolder
@@ -116,7 +116,7 @@ def build(settings: Settings, folder: Path) -> None:
     if settings.audit:
         audit_late(folder, there)
     begun, num = time.perf_counter(), 0
-    with closing(built(settings, todo)) as shards:
+    with closing(built(settings.absolute(), todo)) as shards:
         for number, job in enumerate(todo, len(asked) - len(todo) + 1):
             content, report = next(shards)
             if not runs[job.subset].record.exists():
@@ -189,7 +189,10 @@ def conclude(folder: Path) -> Audit:
 
 def command(config: Any, folder: Path) -> bool:
     """Build as ``config`` says; everything goes into ``folder``."""
-    build(settings_from(config, Settings, "data"), folder)
+    from omegaconf import OmegaConf
+
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    build(nested(Settings, values, "data"), folder)
     checked = conclude(folder)
     if not checked.is_clean:
         wrong = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in checked.errors.items() if num)

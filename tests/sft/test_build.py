@@ -11,6 +11,7 @@ from dataclasses import asdict
 import pytest
 from PIL import Image
 
+from strokes.agents.command import nested
 from strokes.sft import build
 from strokes.sft.build import jobs, main
 from strokes.sft.build_settings import Settings
@@ -40,7 +41,7 @@ def composed(*overrides) -> Settings:
     from omegaconf import OmegaConf
 
     with initialize_config_module("strokes.configs", version_base="1.3"):
-        return Settings(**OmegaConf.to_container(compose("data", ["out=x", *overrides]), resolve=True))
+        return nested(Settings, OmegaConf.to_container(compose("data", ["out=x", *overrides]), resolve=True), "data")
 
 
 def digests(folder) -> dict[str, str]:
@@ -210,7 +211,27 @@ WRONG = {
     "conflict.temperatures=[hot]": "conflict.temperatures to be a number",
     "alignment.source=genref": "alignment.genref=",
     "alignment.genref=[a.tar]": "alignment.genref=",
+    "alignment.genref=[3]": "alignment.genref to be a list of files, got \\[3\\]",
+    "alignment.excluded=[3]": "alignment.excluded to be a list of files",
     "sampler.policy=scripted": "sampler.policy",
+    "sampler.path=3": "sampler.path to be the folder",
+    "sampler.guidance=.inf": "sampler.guidance to be a number of at most",
+    "conflict.temperatures=1.0": "numbers such as \\[1.0, 1.3\\], got 1.0",
+    "conflict.temperatures=null": "numbers such as .*, got None",
+    "conflict.temperatures=[]": "numbers such as .*, got \\[\\]",
+    "conflict.temperatures=[.inf]": "conflict.temperatures to be a number of at most",
+    "multi_turn.detour_rate=null": "detour_rate to be a number",
+    "scale=.inf": "scale to be a number of at most",
+    "scale=1e6": "at most 100,000 shards",
+    "validation=.nan": "validation to be a number",
+    f"seed={2**63}": "seed below 2\\*\\*63",
+    "size=8000": "at most 4096, got 1.0 and 8000",
+    "multi_turn=null": "multi_turn with the keys",
+    "multi_turn.real=null": "multi_turn.real with the keys",
+    "sampler=null": "sampler with the keys",
+    "sampler=3": "sampler with the keys",
+    "conflict.sauce=x": "got conflict.sauce",
+    "address=7": "address to be that",
 }
 WRONG_LATE = {
     "multi_turn.detour_rate=2": "detour_rate in \\[0, 1\\]",
@@ -232,7 +253,7 @@ def test_wrong_settings_are_refused(defaults, wrong):
 
     changed = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.from_dotlist([wrong]))
     with pytest.raises(ValueError, match=WRONG[wrong]):
-        Settings(**OmegaConf.to_container(changed))
+        nested(Settings, OmegaConf.to_container(changed), "data")
 
 
 @pytest.mark.parametrize("wrong", WRONG_LATE)
