@@ -56,6 +56,26 @@ def load_policy(
             type, a target that is no policy.
     """
     name = settings.get("name")
+    if name in ("scripted", "random", "human", "custom"):
+        return _weightless(settings)
+    if name in ("bagel", "bagel-tiny", "bagel-nano", "one-shot"):
+        return _bagel(settings, steps, guidance, noise, is_recorded)
+    if name == "flux":
+        return _flux(settings, steps, guidance)
+    if name in ("planner", "inspector"):
+        return _remote(settings, steps, guidance, chat)
+    if name == "best-of-n":
+        from .search import BestOfN
+
+        if score_fn is None or type(settings["n"]) is not int:
+            raise ValueError(f"Expected a judge and policy.n, an integer, got {score_fn!r} and {settings['n']!r}.")
+        return BestOfN(_bagel({**settings, "name": "one-shot"}, steps, guidance), settings["n"], score_fn)
+    raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")
+
+
+def _weightless(settings: Mapping[str, Any]) -> Policy:
+    """A policy without a model."""
+    name = settings["name"]
     if name == "scripted":
         from .scripted import Habits, ScriptedPainter
 
@@ -70,21 +90,7 @@ def load_policy(
         from .human import Human
 
         return Human()
-    if name == "custom":
-        return _custom(settings["target"])
-    if name in ("bagel", "bagel-tiny", "bagel-nano", "one-shot"):
-        return _bagel(settings, steps, guidance, noise, is_recorded)
-    if name == "flux":
-        return _flux(settings, steps, guidance)
-    if name in ("planner", "inspector"):
-        return _remote(settings, steps, guidance, chat)
-    if name == "best-of-n":
-        from .search import BestOfN
-
-        if score_fn is None or type(settings["n"]) is not int:
-            raise ValueError(f"Expected a judge and policy.n, an integer, got {score_fn!r} and {settings['n']!r}.")
-        return BestOfN(_bagel({**settings, "name": "one-shot"}, steps, guidance), settings["n"], score_fn)
-    raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")
+    return _custom(settings["target"])
 
 
 def sampling_of(settings: Mapping[str, Any], steps: Any, guidance: Any, noise: "Noise | None" = None) -> "Sampling":
@@ -228,18 +234,18 @@ def _model(settings: Mapping[str, Any]) -> "Bagel":
     return model
 
 
-def placing(settings: Mapping[str, Any]) -> "tuple[torch.dtype, str]":
-    """The dtype and the device of a model's weights."""
+def placing(settings: Mapping[str, Any], group: str = "policy") -> "tuple[torch.dtype, str]":
+    """The dtype and the device of a model's weights; messages call the settings those of ``group``."""
     import torch
 
     dtype = getattr(torch, str(settings["dtype"]), None)
     if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {settings['dtype']!r}.")
+        raise ValueError(f"Expected {group}.dtype to be a dtype such as bfloat16, got {settings['dtype']!r}.")
     device = settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as error:  # no such device, or torch was built without it
-        raise ValueError(f"Expected policy.device to be a device of this machine, got {device!r}: {error}.") from error
+        raise ValueError(f"Expected {group}.device to be a device of this machine, got {device!r}: {error}.") from error
     return dtype, device
 
 

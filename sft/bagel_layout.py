@@ -6,6 +6,15 @@ each step from one image to the next, a list of instructions that say the same. 
 edit becomes a trajectory without plans: its first image is given, its instructions are words from outside, and the
 images after them are learnt; all of them, where BAGEL's reader takes spans of three. Of captions and instructions that
 say the same, one is drawn by the seed and the row.
+
+``strokes-sft`` reads them once they are written as samples are, file by file, into a folder that becomes one of its
+subsets; it resizes as BAGEL does with ``data.resize=true latents=forward``. Pictures of more than ``rows.LOSSLESS``
+pixels are compressed anew.
+
+Example:
+    >>> from strokes.sft.bagel_layout import read_bagel
+    >>> from strokes.sft.store import write_shard
+    >>> write_shard("outputs/edits/0.parquet", read_bagel("seedxedit_0.parquet"))  # doctest: +SKIP
 """
 
 import hashlib
@@ -17,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from ..envs.archive import pixel_hash
 from ..envs.stages import Stage
 from ..envs.transcript import GIVEN, Entry, Transcript
 from .rows import decode_image
@@ -30,7 +40,8 @@ def read_bagel(
     """Samples of one of BAGEL's parquet files, of whichever of its two layouts.
 
     Args:
-        path: The file; its name and the row make the samples' ids.
+        path: The file; its name, the row and a hash of the content make the samples' ids, so that files of the same
+            name can be put together.
         seed: Decides which caption or instruction is taken where there are several.
         on_bad: See ``store.read_shard``.
         skipped: See ``store.read_shard``.
@@ -63,9 +74,11 @@ def _sample(
     read: Callable[..., Transcript], source: str, path: Path, seed: int, row: Mapping[str, Any], index: int, where: str
 ) -> Sample:
     transcript = read(row, np.random.default_rng([seed, index]), where)
-    transcript.id = f"{path.stem}-{index}"
     words = [transcript.prompt, *(e.content for e in transcript.emissions if isinstance(e.content, str))]
     text = " ".join(" ".join(words).lower().split())
+    pixels = [pixel_hash(e.content) for e in transcript.emissions if isinstance(e.content, np.ndarray)]
+    content = hashlib.sha256("\n".join([text, *pixels]).encode()).hexdigest()
+    transcript.id = f"{path.stem}-{index}-{content[:8]}"
     return Sample(
         subset=Subset.MULTI_TURN,
         transcript=transcript,

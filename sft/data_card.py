@@ -4,8 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from .rows import SPLITS
 from .sample import Subset
+from .scene_prompts import SPLITS
 
 ABOUT = {
     Subset.MULTI_TURN: "whole drawings: in every round a plan, a sketch and an inspection that finds no fault; "
@@ -27,6 +27,11 @@ placeholder that a later step modifies, moves, replaces or removes. Such a state
 plan announces it ("as a placeholder"), and `provenance` lists the rounds (`planned`). Whoever judges states against the
 prompt must see the plan or leave those rounds out, or else will take every detour for a mistake."""
 
+REPEATABLE = """\
+The same settings give the same bytes, for any number of workers, where nothing but this package's own programs take
+part: sources exact, symbolic and corrupted, and GenRef in its reflections' words. Self-sampled data repeat on one kind
+of device with the same versions of the libraries. What a language model, a judge or FLUX made does not."""
+
 
 def card(runs: Mapping[Subset, Mapping[str, Any]], table: str, audit: str) -> str:
     """The card as Markdown, with the header that ``datasets.load_dataset`` reads.
@@ -46,12 +51,11 @@ def card(runs: Mapping[Subset, Mapping[str, Any]], table: str, audit: str) -> st
         "(https://arxiv.org/abs/2604.04746), section 3.2, made anew by `strokes-data`: a prompt is drawn in rounds of "
         "plan, sketch and inspection, with refinements where something went wrong.",
         "\n".join(f"- `{subset}`: {ABOUT[subset]}." for subset in runs),
-        f"{table}",
+        table,
         f"## Audit\n\n{audit}",
         f"## Planned detours are no mistakes\n\n{TRAP}",
         f"## Reading it\n\n{_reading(next(iter(runs)))}",
-        "## How it was made\n\nThe same settings give the same bytes, for any number of workers.\n\n"
-        + "\n\n".join(_made(subset, run) for subset, run in runs.items()),
+        f"## How it was made\n\n{REPEATABLE}\n\n" + "\n\n".join(_made(subset, run) for subset, run in runs.items()),
         "## Licence\n\n" + " ".join(LICENCES[source] for source in sorted(sources)),
     ]
     return "\n\n".join(parts) + "\n"

@@ -185,14 +185,19 @@ def decode_image(data: Any, where: str) -> np.ndarray:
         raise ValueError(f"Expected {where} to be the bytes of a PNG or JPEG, got {type(data).__name__}.")
     try:
         with Image.open(BytesIO(data), formats=["PNG", "JPEG"]) as image:
-            _check_side(*image.size, where)
-            if not image.has_transparency_data:
-                return np.array(image.convert("RGB"))
-            from ..agents.bagel.transforms import to_rgb  # imports torch
-
-            return np.array(to_rgb(image.convert("RGBA")))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            if max(size := image.size) <= MAX_SIZE:
+                return _pixels(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"Expected {where} to be a whole PNG or JPEG, got: {error}.") from error
+    raise _oversized(*size, where)
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB"))
+    from ..agents.bagel.transforms import to_rgb  # imports torch
+
+    return np.array(to_rgb(image.convert("RGBA")))
 
 
 def _check_fields(subset: Any, split: Any, label: Any, where: str) -> None:
@@ -205,7 +210,11 @@ def _check_fields(subset: Any, split: Any, label: Any, where: str) -> None:
 
 def _check_side(width: int, height: int, where: str) -> None:
     if max(width, height) > MAX_SIZE:
-        raise ValueError(f"Expected {where} of at most {MAX_SIZE} x {MAX_SIZE} pixels, got {width} x {height}.")
+        raise _oversized(width, height, where)
+
+
+def _oversized(width: int, height: int, where: str) -> ValueError:
+    return ValueError(f"Expected {where} of at most {MAX_SIZE} x {MAX_SIZE} pixels, got {width} x {height}.")
 
 
 def _check_segment(segment: Mapping[str, Any], where: str) -> None:

@@ -5,13 +5,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .sample import Sample, Subset
+from .scene_prompts import SPLITS
 
 PAPER: Mapping[Subset, Mapping[str, float]] = {
     Subset.MULTI_TURN: {"total": 32_012, "prompt length": 152.8, "images": 3.51, "most images": 5},
     Subset.CONFLICT: {"total": 15_201, "positive": 6_905, "negative": 8_296},
     Subset.ALIGNMENT: {"total": 15_000, "positive": 5_000, "negative": 10_000},
 }
-"""arXiv 2604.04746, Table 1. The unit of the prompt length is not printed; ours are words."""
+"""arXiv 2604.04746, Table 1: whoever needs a number of it takes it from here. The unit of the prompt length is not
+printed; ours are words."""
 NAMES = {
     "total": "samples",
     "positive": "positive",
@@ -60,7 +62,7 @@ class Tally:
     rows: Mapping[str, Row] = field(default_factory=dict)
 
     def __add__(self, other: "Tally") -> "Tally":
-        names = [str(subset) + split for subset in Subset for split in ("/train", "/validation")]
+        names = [f"{subset}/{split}" for subset in Subset for split in SPLITS]
         both = {name: self.rows.get(name, Row()) + other.rows.get(name, Row()) for name in names}
         return Tally({name: row for name, row in both.items() if row.total})
 

@@ -12,6 +12,7 @@ from PIL import Image
 from strokes.envs import Stage
 from strokes.sft.bagel_layout import read_bagel
 from strokes.sft.sample import Subset
+from strokes.sft.sources import Reading, open_source
 from strokes.sft.store import read_shard, write_shard
 
 
@@ -51,7 +52,7 @@ def pairs(tmp_path):
 def test_an_edit_is_given_and_told_and_all_its_images_are_learnt(edits):
     path, rows = edits
     samples = list(read_bagel(path))
-    assert [sample.transcript.id for sample in samples] == ["seedxedit_0-0", "seedxedit_0-1"]
+    assert [sample.transcript.id[:-9] for sample in samples] == ["seedxedit_0-0", "seedxedit_0-1"]
     for sample, row in zip(samples, rows, strict=True):
         entries = sample.transcript.emissions
         steps = len(row["image_list"]) - 1
@@ -89,6 +90,29 @@ def test_they_are_stored_like_any_other(edits, pairs, tmp_path):
     samples = [*read_bagel(edits[0]), *read_bagel(pairs[0])]
     write_shard(tmp_path / "own.parquet", samples)
     assert list(read_shard(tmp_path / "own.parquet")) == samples
+
+
+def test_ids_are_of_the_content(edits, pairs, tmp_path):
+    """Files of one name in two folders can be put together; a file has the same ids wherever it lies."""
+    other = tmp_path / "other" / edits[0].name
+    other.parent.mkdir()
+    pq.write_table(pa.Table.from_pylist(edits[1][::-1]), other)
+    ids = [s.transcript.id for path in (edits[0], other, pairs[0]) for s in read_bagel(path)]
+    assert len(set(ids)) == len(ids) == 12
+    other.write_bytes(edits[0].read_bytes())
+    assert [s.transcript.id for s in read_bagel(other)] == ids[:2]
+
+
+def test_what_is_stored_can_be_learnt_from(edits, pairs, nano, tokenizer, tmp_path):
+    folder = tmp_path / "own"
+    for k, path in enumerate((edits[0], pairs[0])):
+        write_shard(folder / f"{k}.parquet", read_bagel(path))
+    reading = Reading(view="process", latents="forward", resize=True, on_bad="raise", cache=None)
+    train, validation = open_source("multi_turn", folder, nano, tokenizer, reading)
+    assert (len(train), len(validation)) == (10, 0)
+    given, words, target = train[0][:3]
+    assert not given.loss and not words.loss and target.loss
+    assert all(train.images.clean(row)["pixels"].shape[0] == 3 for row in range(3))
 
 
 def test_tags_in_instructions_are_ordinary_text(tmp_path):

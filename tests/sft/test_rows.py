@@ -183,6 +183,17 @@ def test_what_is_transparent_is_on_white():
     assert (decode_image(buffer.getvalue(), "it") == 255).all()
 
 
+def test_damaged_pictures_are_named():
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 4), "red").save(buffer, "PNG")
+    data = buffer.getvalue()
+    short = bytearray(data)
+    short[11] = 5  # a header that says it is shorter than headers are
+    for wrong in (b"", data[:8], data[:20], data[:40], bytes(short)):
+        with pytest.raises(ValueError, match="Expected it to be a whole PNG or JPEG"):
+            decode_image(wrong, "it")
+
+
 def gradient(side):
     ramp = np.linspace(0, 255, side)
     return np.stack(np.broadcast_arrays(ramp[:, None], ramp[None], 128), axis=-1).astype(np.uint8)
