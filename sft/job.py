@@ -78,8 +78,8 @@ def make_job(settings: Settings, folder: Path, stop: threading.Event) -> Job:
     if settings.fsdp and not trainer.is_fsdp_enabled:
         raise ValueError(
             "Expected fsdp=true in processes of torchrun that have a GPU each, got "
-            f"{args.world_size} on {args.device.type}, where accelerate leaves weights whole; start it with torchrun, or "
-            "set fsdp=false."
+            f"{args.world_size} on {args.device.type}, where accelerate leaves weights whole; start it with torchrun, "
+            "or set fsdp=false."
         )
     trainer.remove_callback(PrinterCallback)  # prints all figures
     return Job(trainer=trainer, tokenizer=tokenizer, sources=train_split, packs=packs)

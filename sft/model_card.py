@@ -72,7 +72,7 @@ def policy_words(settings: Settings, folder: Path) -> list[str]:
     """
     name = settings.policy["name"]
     found = [f"policy={name}"]
-    if settings.view == "final":  # at the sizes and with the sampling of this model, which `one-shot` has of the small ones
+    if settings.view == "final":  # policy=one-shot has the sizes and the sampling of the small ones
         found = ["policy=bagel", "policy.name=one-shot"] if name == "bagel" else ["policy=one-shot"]
     if settings.lora is None:
         return [*found, f"policy.path={folder / 'checkpoint'}"]

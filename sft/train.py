@@ -22,7 +22,7 @@ from ..agents.run_folder import RunFolder, stop_requests
 from .job import Job, make_job
 from .model_card import write_card
 from .train_settings import Settings
-from .trainer import latest_checkpoint
+from .trainer import drop_partial_checkpoints, latest_checkpoint
 
 FREE = {"out", "report_to", "log_every", "save_every", "keep", "evaluation", "device", "gpus", "dry_run", "data.cache"}
 """Settings that may differ when a run goes on: where it runs and what is written down."""
@@ -62,11 +62,13 @@ def train(settings: Settings, folder: Path) -> bool:
     if run.metrics is not None:
         print(f"{folder} is finished: {run.metrics}", flush=True)
         return True
+    checkpoints = folder / "checkpoints"
     with stop_requests() as stop:
         job = make_job(settings, folder, stop)
         if job.trainer.is_world_process_zero():
             job.trainer.add_callback(Begin(run))
-        job.trainer.train(resume_from_checkpoint=latest_checkpoint(folder / "checkpoints"))
+            drop_partial_checkpoints(checkpoints)
+        job.trainer.train(resume_from_checkpoint=latest_checkpoint(checkpoints))
     step = job.trainer.state.global_step
     if step < settings.steps:
         print(f"stopped after step {step}; the same command goes on", flush=True)

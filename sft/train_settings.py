@@ -196,8 +196,8 @@ class Settings:
 
         if self.fsdp and self.lora is not None:
             raise ValueError(
-                "Expected fsdp=false with lora, got true: adapters are small, and what is frozen is bfloat16; or train all "
-                "weights with lora=null."
+                "Expected fsdp=false with lora, got true: adapters are small, and what is frozen is bfloat16; or train "
+                "all weights with lora=null."
             )
 
     def accumulation(self, processes: int) -> int:

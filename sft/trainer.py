@@ -10,8 +10,10 @@ Trainer brings accelerate (bf16, data parallelism, FSDP2), schedules, checkpoint
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from ..agents.bagel.autoencoder import Posterior
 from ..agents.bagel.model import Bagel
+from ..envs.files import write_whole
 from .average import Average
 from .dataset import PackDataset, only
 
@@ -73,12 +76,16 @@ class SftTrainer(Trainer):
         self.seconds = 0.0
         """Spent on training before this process was started."""
         self._begun = time.perf_counter()
-        self._losses: list[Tensor] = []
-        self._tokens = self._spent = 0
+        self._losses: Tensor | None = None
+        """float64 (2,): both losses, added up since the log was last written."""
+        self._tokens, self._packs = 0.0, 0
         self._spoken = time.perf_counter()
         kwargs.setdefault("eval_dataset", packs if examine is not None else None)
         super().__init__(model=model, args=args, data_collator=only, train_dataset=packs, **kwargs)
         self.add_callback(_Averaging(self))
+        if self.is_fsdp_enabled and (policy := self.accelerator.state.fsdp_plugin.mixed_precision_policy) is not None:
+            # What the model returns is float32 where it matters: accelerate would round the loss to bfloat16.
+            self.accelerator.state.fsdp_plugin.mixed_precision_policy = replace(policy, output_dtype=None)
 
     @property
     def has_adapters(self) -> bool:
@@ -119,8 +126,9 @@ class SftTrainer(Trainer):
             posterior=self.posterior,
             generator=torch.Generator(packed.positions.device).manual_seed(inputs["seed"]),
         )
-        self._losses.append(torch.stack([output.ce_loss.detach(), output.mse_loss.detach()]))
-        self._tokens += inputs["tokens"]
+        found = torch.stack([output.ce_loss.detach(), output.mse_loss.detach()]).double()
+        self._losses = found if self._losses is None else self._losses + found
+        self._tokens, self._packs = self._tokens + inputs["tokens"], self._packs + 1
         loss = output.loss
         if processes > 1 and not self.is_fsdp_enabled:
             # Processes wait for each other's gradients: what a pack makes no use of must have one too.
@@ -142,23 +150,34 @@ class SftTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add both losses and the speed to the figures of a stretch of steps.
 
+        The losses are those of all steps since the last line, of processes before this one too. Trainer's figures of
+        a whole run are left out: they begin anew with each process; see ``metrics.json``.
+
         Raises:
             ValueError: A loss that is no number any more.
         """
-        if "loss" in logs and self._losses:
-            steps = len(self._losses) / self.args.gradient_accumulation_steps
-            mine = torch.cat([torch.stack(self._losses).sum(0) / steps, self._losses[0].new_tensor([self._tokens])])
-            both = self.accelerator.gather(mine[None])
-            (ce, mse), tokens = both[:, :2].mean(0).tolist(), both[:, 2].sum().item()
+        if "train_runtime" in logs:
+            return
+        if "loss" in logs and self._packs:
+            ce, mse, tokens = self._stretch()
+            ce, mse = (value * self.args.gradient_accumulation_steps / self._packs for value in (ce, mse))
             if not math.isfinite(ce + mse):
                 raise ValueError(
                     f"Expected losses that are numbers, got {ce} and {mse} before step {self.state.global_step}; begin "
                     "again from a checkpoint with a smaller lr."
                 )
             now = time.perf_counter()
-            logs |= {"ce": ce, "mse": mse, "tokens_per_second": tokens / max(now - self._spoken, 1e-9)}
-            self._losses, self._tokens, self._spoken = [], 0, now
+            logs |= {"loss": self.ce_weight * ce + mse, "ce": ce, "mse": mse}
+            logs["tokens_per_second"] = tokens / max(now - self._spoken, 1e-9)
+            self._losses, self._tokens, self._packs, self._spoken = None, 0.0, 0, now
         super().log(logs, start_time)
+
+    def _stretch(self) -> list[float]:
+        """What was added up since the last line: both losses as all processes have them together, tokens of all."""
+        if self._losses is None:
+            return [0.0, 0.0, 0.0]
+        every = self.accelerator.gather(torch.cat([self._losses, self._losses.new_tensor([self._tokens])])[None])
+        return [*every[:, :2].mean(0).tolist(), every[:, 2].sum().item()]
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
@@ -194,9 +213,18 @@ class SftTrainer(Trainer):
             save_file(learnt, Path(str(output_dir)) / LEARNT)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self._check_processes(Path(resume_from_checkpoint))
         if self.has_adapters or self.is_fsdp_enabled:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
         self.model.load_state_dict(load_file(Path(resume_from_checkpoint) / LEARNT), strict=False)
+
+    def _check_processes(self, folder: Path) -> None:
+        there, here = json.loads((folder / WHOLE).read_text())["processes"], self.accelerator.num_processes
+        if self.is_fsdp_enabled and there != here:
+            raise ValueError(
+                f"Expected {there} processes, for the shards in {str(folder)!r} are those of so many, got {here}; start "
+                "as many, or begin in another folder."
+            )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -204,9 +232,14 @@ class SftTrainer(Trainer):
         if self.args.should_save or self.is_fsdp_enabled:
             parts = {str(k): weight.cpu().contiguous() for k, weight in enumerate(self.average.local())}
             save_file(parts, folder / self._part())
+        whole = {
+            "seconds": self.elapsed,
+            "processes": self.accelerator.num_processes,
+            "stretch": [*self._stretch(), self._packs, time.perf_counter() - self._spoken],
+        }
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            (folder / WHOLE).write_text(json.dumps({"seconds": self.elapsed}) + "\n")
+            write_whole(folder / WHOLE, json.dumps(whole) + "\n")
 
     def begin(self) -> None:
         """Make the average, or take up that of the checkpoint which training goes on from."""
@@ -215,7 +248,11 @@ class SftTrainer(Trainer):
         if self.state.global_step:
             parts = load_file(self._folder() / self._part())
             self.average.load([parts[str(k)].to(self.args.device) for k in range(len(parts))])
-            self.seconds = json.loads((self._folder() / WHOLE).read_text())["seconds"]
+            whole = json.loads((self._folder() / WHOLE).read_text())
+            *losses, tokens, self._packs, spent = whole["stretch"]
+            self._losses = torch.tensor(losses, dtype=torch.float64, device=self.args.device) if self._packs else None
+            self._tokens = tokens / self.accelerator.num_processes
+            self.seconds, self._spoken = whole["seconds"], self._spoken - spent
 
     def _folder(self) -> Path:
         return Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
@@ -242,6 +279,16 @@ class _Averaging(TrainerCallback):
 
 def latest_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint of a run; one that a kill cut short is passed over."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
-    whole = [path for path in found if (path / WHOLE).exists()]
+    whole = [path for path in _checkpoints(folder) if (path / WHOLE).exists()]
     return str(whole[-1]) if whole else None
+
+
+def drop_partial_checkpoints(folder: Path) -> None:
+    """Delete what kills cut short, which transformers would count among those to keep."""
+    for path in _checkpoints(folder):
+        if not (path / WHOLE).exists():
+            shutil.rmtree(path)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from trajectories import words, write_data
 
 from strokes.agents.bagel import load
+from strokes.sft.trainer import WHOLE
 
 # A large epsilon keeps AdamW from blowing up what is only rounding: gradients that should be 0.
 SHARED = ("packs=2", "steps=4", "save_every=2", "eps=1.0e-3", "evaluation={every: 2, packs: 2, heldout: 0, shown: 2}")
@@ -39,7 +40,9 @@ def done(data, folder, *arguments, processes=2):
 
 
 def lines(folder, key):
-    return [json.loads(line)[key] for line in (folder / "log.jsonl").read_text().splitlines() if key in json.loads(line)]
+    return [
+        json.loads(line)[key] for line in (folder / "log.jsonl").read_text().splitlines() if key in json.loads(line)
+    ]
 
 
 def shipped(folder):
@@ -86,7 +89,18 @@ def test_shards_go_on_from_a_checkpoint(data, sharded, tmp_path):
 
 
 @pytest.mark.slow
+def test_shards_go_on_in_as_many_processes_only(data, sharded, tmp_path):
+    shutil.copytree(sharded, tmp_path / "run")
+    (tmp_path / "run" / "metrics.json").unlink()
+    whole = tmp_path / "run" / "checkpoints" / "checkpoint-4" / WHOLE
+    whole.write_text(json.dumps(json.loads(whole.read_text()) | {"processes": 4}))
+    found = command(data, tmp_path / "run", "fsdp=true")
+    assert found.returncode != 0 and "Expected 4 processes, for the shards in" in found.stderr
+
+
+@pytest.mark.slow
 def test_shards_in_half_precision_that_are_computed_again_learn_much_the_same(data, sharded, tmp_path):
     folder = done(data, tmp_path / "run", "fsdp=true", "precision=bf16", "gradient_checkpointing=true")
     exact, rounded = lines(sharded, "mse"), lines(folder, "mse")
+    assert any(value != torch.tensor(value).bfloat16().item() for value in rounded), "itself it is not rounded"
     assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)

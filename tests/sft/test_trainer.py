@@ -125,6 +125,31 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(data, finished, tmp_path, mon
     assert all(figures[0][name] == figures[1][name] for name in ("tokens", "flops", "checkpoint"))
 
 
+def test_the_log_of_a_run_that_was_stopped_is_that_of_one_that_was_not(data, tmp_path):
+    """Though it is written every third step, and the run is stopped after the second."""
+    wanted = settings(data, "log_every=3", "save_every=2", "packs=2")
+    assert train(wanted, tmp_path / "whole")
+    stop = threading.Event()
+    stop.set()
+    job = make_job(wanted, tmp_path / "cut", stop)
+    job.trainer.train()
+    assert job.trainer.state.global_step == 1 and train(wanted, tmp_path / "cut")
+    first, second = (
+        [{name: value for name, value in line.items() if "second" not in name} for line in lines(tmp_path / name)]
+        for name in ("whole", "cut")
+    )
+    assert [line["step"] for line in first] == [3, 6] and first == second
+    for line in lines(tmp_path / "cut"):
+        assert line["tokens_per_second"] > 0 and line["loss"] == pytest.approx(0.3 * line["ce"] + line["mse"])
+
+
+def test_what_was_cut_short_is_not_kept(data, tmp_path):
+    partial = tmp_path / "checkpoints" / "checkpoint-5"
+    partial.mkdir(parents=True)
+    assert train(settings(data, "save_every=2"), tmp_path)
+    assert {path.name for path in partial.parent.iterdir()} == {"checkpoint-4", "checkpoint-6"}
+
+
 def test_a_checkpoint_cut_short_is_passed_over(finished, tmp_path):
     for step, is_whole in ((2, True), (10, True), (12, False)):
         path = tmp_path / f"checkpoint-{step}"
@@ -151,6 +176,20 @@ def test_accumulated_packs_weigh_by_what_they_hold(data, tmp_path):
     ce = sum(o.ce.sum() for o in outputs) / counts[0]
     mse = sum((o.mse * b["pack"].mse_weights).sum() for o, b in zip(outputs, batches, strict=True)) / counts[1]
     assert sum(loss.item() for loss in losses) == pytest.approx((0.3 * ce + mse).item(), abs=1e-5)
+
+
+def test_a_step_of_several_packs_has_the_gradient_of_them_all(data, tmp_path):
+    """No more and no less: transformers would divide by the number of packs what is divided by their tokens."""
+    wanted = settings(data, "packs=2", "steps=1", "clip=1.0e+9")
+    trainer = make_job(wanted, tmp_path, threading.Event()).trainer
+    batches, counts = trainer.get_batch_samples(iter([trainer.packs[0], trainer.packs[1]]), 2, "cpu")
+    for batch in batches:
+        trainer.compute_loss(trainer.model, batch, num_items_in_batch=counts).backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in trainer.model.parameters() if p.grad is not None]).item()
+    again = make_job(wanted, tmp_path, threading.Event()).trainer
+    again.train()
+    (line,) = [line for line in again.state.log_history if "grad_norm" in line]
+    assert line["grad_norm"] == pytest.approx(norm, rel=1e-4)
 
 
 def policy_of(folder):
