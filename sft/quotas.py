@@ -26,7 +26,7 @@ fifth more work, and rare kinds double."""
 EPSILON = 1e-9
 """Less than any share of a sample."""
 MAX_COMPLETE = 0.4
-"""Share of a cell's right samples after which nothing is missing; more only where others are wanting. Ours: most are
+"""Share of right samples after which nothing is missing; more only where others are wanting. Ours: most are
 right and incomplete, or else an inspector learns to take incomplete for wrong."""
 
 
@@ -164,7 +164,13 @@ class Harvest:
         for each in self.found[label]:
             cells[each.cell].append(each)
         nums = counts_of(self.wanted[label], shares)
-        picked = [each for cell, num in nums.items() for each in _chosen(cells[cell], num, rng)]
+        parts = {
+            cell: [[each for each in cells[cell] if each.is_complete is key] for key in (True, False)] for cell in nums
+        }
+        complete = complete_of(nums, {cell: (len(whole), len(others)) for cell, (whole, others) in parts.items()})
+        picked = list[Candidate]()
+        for cell, (whole, others) in parts.items():
+            picked += balanced(whole, complete[cell], rng) + balanced(others, nums[cell] - complete[cell], rng)
         rest = [each for each in self.found[label] if each not in picked]
         return picked + balanced(rest, self.wanted[label] - len(picked), rng)
 
@@ -192,6 +198,22 @@ def counts_of(num: int, shares: Mapping[Cell, float]) -> dict[Cell, int]:
     return counts
 
 
+def complete_of(nums: Mapping[Cell, int], there: Mapping[Cell, tuple[int, int]]) -> dict[Cell, int]:
+    """How many samples of each cell are to be complete: those for which there are no others, and more up to the limit.
+
+    Args:
+        nums: Samples of each cell.
+        there: Candidates of each cell that are complete, and that are not.
+    """
+    counts = {cell: max(0, num - there[cell][1]) for cell, num in nums.items()}
+    left = max(0, int(MAX_COMPLETE * sum(nums.values())) - sum(counts.values()))
+    for cell, num in nums.items():
+        more = max(0, min(left, int(MAX_COMPLETE * num) - counts[cell], there[cell][0] - counts[cell]))
+        counts[cell] += more
+        left -= more
+    return counts
+
+
 def balanced(candidates: Sequence[Candidate], num: int, rng: np.random.Generator) -> list[Candidate]:
     """``num`` candidates, taken from each kind in turn while it lasts; ties are random."""
     turns: Counter[str] = Counter()
@@ -201,14 +223,6 @@ def balanced(candidates: Sequence[Candidate], num: int, rng: np.random.Generator
         ranked.append((turns[each.kind], rng.random(), each))
         turns[each.kind] += 1
     return [each for _, _, each in sorted(ranked, key=lambda item: item[:2])[:num]]
-
-
-def _chosen(candidates: Sequence[Candidate], num: int, rng: np.random.Generator) -> list[Candidate]:
-    """``num`` candidates of a cell."""
-    complete = [each for each in candidates if each.is_complete]
-    others = [each for each in candidates if not each.is_complete]
-    num_others = min(len(others), max(num - int(MAX_COMPLETE * num), num - len(complete)))
-    return balanced(others, num_others, rng) + balanced(complete, num - num_others, rng)
 
 
 def wrong_by_step(samples: Sequence[Sample]) -> str:

@@ -1,6 +1,7 @@
 """Quotas: what is chosen of skewed candidates, so that nothing but what is judged gives the label away."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,13 @@ def test_where_labels_share_no_step_the_numbers_still_hold():
     assert Counter(each.label for each in chosen) == {True: 20, False: 20}
     with pytest.raises(ValueError, match="Expected 20 right and 500 wrong candidates"):
         harvested(20, 500, skewed(200, 6, (0.0, 1.0))).chosen(np.random.default_rng(0))
+
+
+def test_where_all_of_a_cell_is_complete_others_make_up_for_it():
+    later = [replace(each, is_complete=True) for each in skewed(1000, 8, (0.5, 0.5)) if each.step and each.label]
+    rest = [each for each in skewed(1000, 8, (0.5, 0.5)) if not (each.step and each.label)]
+    chosen = harvested(100, 100, later, rest).chosen(np.random.default_rng(0))
+    assert sum(each.is_complete for each in chosen) < 0.55 * 100  # half of them have to be
 
 
 def test_kinds_of_faults_take_turns_and_most_of_what_is_right_is_incomplete():
