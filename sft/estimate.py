@@ -2,9 +2,11 @@
 
 Memory of each GPU under FSDP2: float32 weights, their gradients, AdamW's two moments and the average, all in shards;
 beside them, in the precision of the pass, the layer that is gathered and the one that is fetched ahead. Activations
-are left out but for what gradient checkpointing keeps: one hidden state of each layer.
+of a full pack are left out but for what gradient checkpointing keeps: one hidden state of each layer. Tokens and
+operations are those of packs as they come out of trajectories of one to five images.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,39 +24,49 @@ from ..agents.lora import adapters
 from .collator import Example, Picture, Words
 from .cost import Sizes, num_flops, num_tokens
 from .job import PAPER, adapt, checkpoint_of
+from .packing import Packing
 from .train_settings import Settings
 
 WORDS = 100
 """Tokens of a plan or an inspection (the paper: about 200 a step)."""
-ROUNDS = 3
-"""Images of the trajectory that is reckoned with; the paper's mean is 3.51."""
+ROUNDS = (1, 2, 3, 4, 5)
+"""Images of the trajectories that are reckoned with, equally often; the paper's multi-turn ones have 3.51 on average,
+those of the other subsets fewer."""
+EACH = 100
+"""Trajectories of each length that are packed."""
 GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One pack of trajectories that are all alike."""
+    """What packs hold."""
 
-    example: Example
+    examples: Sequence[Example]
+    """Trajectories of a data set that all steps draw from."""
     sizes: Sizes
-    num: int
-    """Trajectories in the pack."""
-    tokens: int
-    """Of them all."""
+    packing: Packing
+
+    @property
+    def filled(self) -> float:
+        """Tokens of a pack, on average."""
+        return (1 - self.packing.waste()) * self.packing.budget
 
 
 def estimate(settings: Settings) -> str:
     """The figures as a table."""
     model = meta_model(settings)
     load = load_of(settings, model.config)
-    each = num_flops(load.example, settings.data.copies, model.config, load.sizes)
-    flops = each * settings.packs * settings.tokens * load.num / load.tokens  # of full packs
+    usable = [load.examples[index] for pack in load.packing.epoch(0) for _, index in pack]
+    flops = sum(num_flops(each, settings.data.copies, model.config, load.sizes) for each in usable)
+    flops = flops / len(load.packing.epoch(0)) * settings.packs
+    tokens = round(load.filled * settings.packs)
     lines = [f"{name:28} {value}" for name, value in _parameters(model).items()]
-    lines += [f"{name:28} {value:8.2f} GiB" for name, value in memory(settings, model, load.tokens).items()]
+    lines += [f"{name:28} {value:8.2f} GiB" for name, value in memory(settings, model, load).items()]
     lines += [
-        f"{'trajectories of a pack':28} {load.num} of {ROUNDS} images, {load.tokens // load.num:,} tokens each",
-        f"{'tokens of a step':28} {settings.packs * settings.tokens:,}",
-        f"{'tokens in all':28} {settings.packs * settings.tokens * settings.steps:,}",
+        f"{'host memory while loading':28} {host_memory(settings, model):8.2f} GiB: each process reads all weights",
+        f"{'packs':28} {load.filled:,.0f} tokens on average, {load.packing.waste():.1%} empty",
+        f"{'tokens of a step':28} {tokens:,}, at most {settings.packs * settings.tokens:,}",
+        f"{'tokens in all':28} {tokens * settings.steps:,}",
         f"{'operations of a step':28} {flops:.3g}",
         f"{'operations in all':28} {flops * settings.steps:.3g}",
         f"{'forward pass on meta':28} {_forward(settings, model, load)}",
@@ -76,61 +88,68 @@ def meta_model(settings: Settings) -> Bagel:
     return model
 
 
-def memory(settings: Settings, model: Bagel, tokens: int) -> dict[str, float]:
+def memory(settings: Settings, model: Bagel, load: Load) -> dict[str, float]:
     """GiB on each GPU."""
     shards = settings.gpus if settings.fsdp else 1
     every = sum(p.numel() for p in model.parameters())
     learnt = sum(p.numel() for p in model.parameters() if p.requires_grad)
     held = 2 if settings.precision == "bf16" else 4
-    kept = 2 if settings.lora is not None and settings.precision == "bf16" else 4
     layer = sum(p.numel() for p in model.language_model.model.layers[0].parameters())
+    hidden = settings.tokens * model.config.llm_config.hidden_size * len(model.language_model.model.layers)
     found = {
-        "weights": (learnt * 4 + (every - learnt) * kept) / shards,
+        "weights": (learnt * 4 + (every - learnt) * _frozen(settings)) / shards,
         "gradients": learnt * 4 / shards,
         "optimizer": learnt * 8 / shards,
         "average": learnt * 4 / shards,
         "gathered layers": 2 * layer * held if settings.fsdp else 0,
-        "kept activations": tokens * model.config.llm_config.hidden_size * len(model.language_model.model.layers) * held
-        if settings.gradient_checkpointing
-        else 0,
-        "logits of the text": ROUNDS
-        * 2
-        * WORDS
-        * (tokens // _trajectory(model.config, settings))
-        * 4
-        * model.config.llm_config.vocab_size,
+        "kept activations": hidden * held if settings.gradient_checkpointing else 0,
+        "logits of the text": settings.tokens * _predicted(load) * 4 * model.config.llm_config.vocab_size,
     }
     return {name: value / GIB for name, value in found.items()} | {"together": sum(found.values()) / GIB}
 
 
+def host_memory(settings: Settings, model: Bagel) -> float:
+    """GiB of all processes on one machine before weights are in shards."""
+    adapters_alone = sum(p.numel() * (4 if p.requires_grad else _frozen(settings)) for p in model.parameters())
+    whole = sum(p.numel() for p in model.parameters()) * 4
+    return settings.gpus * (whole if settings.lora is None else adapters_alone) / GIB
+
+
+def _frozen(settings: Settings) -> int:
+    """Bytes of a weight that does not learn."""
+    return 2 if settings.lora is not None and settings.precision == "bf16" else 4
+
+
+def _predicted(load: Load) -> float:
+    """Share of tokens that a text or a switch is predicted from."""
+    words = sum(len(s.ids) + 1 for e in load.examples for s in e if isinstance(s, Words) and s.loss)
+    switches = sum(s.switch is not None for e in load.examples for s in e)
+    return (words + switches) / load.packing.lengths[0].sum()
+
+
 def load_of(settings: Settings, config: BagelConfig) -> Load:
-    """A pack as full as it can be."""
-    example, sizes = _example(config)
-    length = num_tokens(example, settings.data.copies, config, sizes)
-    if length > settings.tokens:
-        raise ValueError(
-            f"Expected tokens to hold a trajectory of {ROUNDS} images, {length}, got {settings.tokens}; raise it, or "
-            "lower model.vae_transform."
-        )
-    num = settings.tokens // length
-    return Load(example=example, sizes=sizes, num=num, tokens=num * length)
+    """Packs of trajectories of one to five images.
 
-
-def _trajectory(config: BagelConfig, settings: Settings) -> int:
-    example, sizes = _example(config)
-    return num_tokens(example, settings.data.copies, config, sizes)
-
-
-def _example(config: BagelConfig) -> tuple[Example, Sizes]:
-    """A trajectory of ``ROUNDS`` plans, sketches and inspections at the model's largest size."""
+    Raises:
+        ValueError: One that is longer than a pack, unless such are to be left out.
+    """
     (w, h), (a, b) = _canvases(config)
     stride, patch = config.latent_stride, config.vit_config.patch_size
+    sizes = dict.fromkeys(range(max(ROUNDS)), ((w // stride) * (h // stride), (a // patch) * (b // patch)))
+    examples = [_example(rounds) for rounds in ROUNDS for _ in range(EACH)]
+    names = [f"of {rounds} images" for rounds in ROUNDS for _ in range(EACH)]
+    lengths = np.array([num_tokens(example, settings.data.copies, config, sizes) for example in examples])
+    packing = Packing([lengths], settings.tokens, seed=settings.seed, on_long=settings.data.on_long, names=[names])
+    return Load(examples=examples, sizes=sizes, packing=packing)
+
+
+def _example(rounds: int) -> Example:
+    """So many plans, sketches and inspections."""
     words = Words((0,) * WORDS, True, 0)
     segments: list[Words | Picture] = [Words((0,) * 30, False, 0)]
-    for row in range(ROUNDS):
+    for row in range(rounds):
         segments += [words, Picture(row, True, True, None, 0), words]
-    size = (w // stride) * (h // stride), (a // patch) * (b // patch)
-    return tuple(segments), dict.fromkeys(range(ROUNDS), size)
+    return tuple(segments)
 
 
 def _canvases(config: BagelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -145,15 +164,17 @@ def _forward(settings: Settings, model: Bagel, load: Load) -> str:
     (w, h), (a, b) = _canvases(model.config)
     stride = model.config.latent_stride
     latent = torch.zeros((h // stride) * (w // stride), model.config.latent_dim)
-    items: list[Item] = []
-    for segment in load.example:
-        if isinstance(segment, Words):
-            items.append(Text(ids=segment.ids, loss=segment.loss, switch=segment.switch))
-        else:
-            drawn = [NoisyImage(latent=latent, t=0.0)] * settings.data.copies
-            items += [*drawn, VaeImage(latent=latent), VitImage(pixels=torch.zeros(3, b, a), switch=0)]
+    samples: list[list[Item]] = []
+    for _, index in load.packing[0]:
+        samples.append([])
+        for segment in load.examples[index]:
+            if isinstance(segment, Words):
+                samples[-1].append(Text(ids=segment.ids, loss=segment.loss, switch=segment.switch))
+            else:
+                drawn = [NoisyImage(latent=latent, t=0.0)] * settings.data.copies
+                samples[-1] += [*drawn, VaeImage(latent=latent), VitImage(pixels=torch.zeros(3, b, a), switch=0)]
     ids = TokenIds(bos_token_id=0, eos_token_id=1, start_of_image=2, end_of_image=3)
-    packed = pack([items] * load.num, model.config, ids, row_length=settings.row_length, rng=np.random.default_rng(0))
+    packed = pack(samples, model.config, ids, row_length=settings.row_length, rng=np.random.default_rng(0))
     packed = packed.to("meta")
     with torch.no_grad():
         embedded = model.embed_pack(packed, packed.latents)

@@ -51,6 +51,8 @@ def make_job(settings: Settings, folder: Path, stop: threading.Event) -> Job:
     """A run that is ready to begin, or to go on."""
     args = arguments(settings, folder)
     check_folder(folder)
+    if settings.model.attention == "flex_attention" and args.device.type == "cpu":
+        raise ValueError("Expected model.attention=sdpa on the CPU, got flex_attention, which learns on GPUs alone.")
     checkpoint = checkpoint_of(settings.model.init)
     is_frozen = settings.lora is not None and settings.precision == "bf16"
     model = load(checkpoint, dtype=torch.bfloat16 if is_frozen else torch.float32)

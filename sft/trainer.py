@@ -222,8 +222,8 @@ class SftTrainer(Trainer):
         there, here = json.loads((folder / WHOLE).read_text())["processes"], self.accelerator.num_processes
         if self.is_fsdp_enabled and there != here:
             raise ValueError(
-                f"Expected {there} processes, for the shards in {str(folder)!r} are those of so many, got {here}; start "
-                "as many, or begin in another folder."
+                f"Expected {there} processes, for the shards in {str(folder)!r} are of so many, got {here}; start as "
+                "many, or begin in another folder."
             )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

@@ -146,7 +146,7 @@ class PackedAttention:
 
 
 class FlexAttention:
-    """The same by flex-attention, which never holds a mask; for one long row on a GPU."""
+    """The same by flex-attention; for one long row on a GPU, where it is compiled and holds no mask of all pairs."""
 
     def __init__(self, pack: Pack, is_prefix_detached: bool = False) -> None:
         """Args:
@@ -173,7 +173,7 @@ class FlexAttention:
 
 
 def _block_mask(pack: Pack) -> Any:
-    """The same rule for flex-attention, which never holds the whole mask."""
+    """The same rule for flex-attention, block by block; on a GPU compiled, else all pairs are held while it is made."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     item, visible, first, limit, causal = _by_slot(pack)
@@ -183,7 +183,7 @@ def _block_mask(pack: Pack) -> Any:
         return inside | ((visible[r, j] >= first[r, i]) & (visible[r, j] < limit[r, i]))
 
     rows, length = item.shape
-    return create_block_mask(rule, rows, None, length, length, device=item.device)
+    return create_block_mask(rule, rows, None, length, length, device=item.device, _compile=item.is_cuda)
 
 
 @cache

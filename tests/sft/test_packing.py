@@ -30,6 +30,13 @@ def test_hardly_anything_is_wasted():
     assert Packing([lengths(1000), lengths(500, 1)], 2400).waste() <= 0.02
 
 
+def test_little_is_wasted_where_hardly_two_fit_into_a_pack():
+    """Lengths as the paper's subsets may have them, in its proportions, a tenth of its size."""
+    subsets = [lengths(3201, 0, 9000, 27_400), lengths(1520, 1, 8000, 27_000), lengths(1500, 2, 5000, 20_000)]
+    assert Packing(subsets, 33_000).waste() <= 0.05
+    assert Packing([lengths(6000, 3, 5000, 27_000)], 33_000).waste() <= 0.05
+
+
 def test_an_epoch_draws_every_sample_once_and_the_next_one_in_another_order():
     packing = Packing([lengths(100), lengths(50, 1)], 2400, seed=3)
     first, second = (Counter(choice for pack in packing.epoch(k) for choice in pack) for k in (0, 1))

@@ -24,7 +24,10 @@ def data(tmp_path_factory):
     return write_data(tmp_path_factory.mktemp("data"))
 
 
-def command(data, folder, *arguments, processes=2, script=(str(Path(__file__).with_name("sharded.py")),)):
+SCRIPT = [str(Path(__file__).with_name("sharded.py"))]
+
+
+def command(data, folder, *arguments, processes=2, script=SCRIPT):
     """The command in processes of torchrun."""
     env = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] * (processes > 1)
@@ -102,5 +105,6 @@ def test_shards_go_on_in_as_many_processes_only(data, sharded, tmp_path):
 def test_shards_in_half_precision_that_are_computed_again_learn_much_the_same(data, sharded, tmp_path):
     folder = done(data, tmp_path / "run", "fsdp=true", "precision=bf16", "gradient_checkpointing=true")
     exact, rounded = lines(sharded, "mse"), lines(folder, "mse")
-    assert any(value != torch.tensor(value).bfloat16().item() for value in rounded), "itself it is not rounded"
+    last = torch.tensor(rounded).view(torch.int32) & 0xFF  # bits that a mean of two bfloat16 does not have
+    assert last.any(), "the loss itself is float32"
     assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)

@@ -97,7 +97,9 @@ def test_the_dry_run_reckons_without_weights(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", arguments)
     assert main() == 0
     told = capsys.readouterr().out
-    assert "14,691,079,811" in told and "2,640,000,000" in told and "hidden states" in told
+    assert "14,691,079,811" in told and "at most 264,000" in told and "hidden states" in told
+    host = 8 * 14_691_079_811 * 4 / 2**30
+    assert f"{host:8.2f} GiB: each process" in told
 
 
 def test_memory_is_shared_by_shards_and_spared_by_adapters():
@@ -105,9 +107,20 @@ def test_memory_is_shared_by_shards_and_spared_by_adapters():
     model = meta_model(paper)
     assert all(weight.is_meta for weight in model.parameters())
     load = load_of(paper, model.config)
-    assert load.tokens == load.num * num_tokens(load.example, 1, model.config, load.sizes) <= 33_000
-    eight = memory(paper, model, load.tokens)
+    lengths = [num_tokens(example, 1, model.config, load.sizes) for example in load.examples]
+    assert load.packing.lengths[0].tolist() == lengths and 0.9 * 33_000 < load.filled <= 33_000
+    eight = memory(paper, model, load)
     learnt = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     assert eight["optimizer"] * 2**30 == pytest.approx(learnt * 8 / 8)
-    lora = composed("experiment=paper/full", "lora={rank: 16, alpha: 32, experts: both}")
-    assert memory(lora, meta_model(lora), load.tokens)["together"] < eight["together"] / 2
+    assert eight["kept activations"] * 2**30 == 33_000 * 3584 * 28 * 2, "of a pack that is full"
+    whole, lora = (
+        composed("experiment=paper/full", "fsdp=false"),
+        composed("experiment=paper/full", "fsdp=false", "lora={rank: 16, alpha: 32, experts: both}"),
+    )
+    assert memory(lora, meta_model(lora), load)["together"] < memory(whole, model, load)["together"] / 2
+
+
+def test_what_never_fits_is_named_before_anything_is_loaded():
+    paper = composed("experiment=paper/full", "tokens=20000", "data.on_long=raise")
+    with pytest.raises(ValueError, match="at most 20000 tokens, got sample 'of 4 images'"):
+        load_of(paper, meta_model(paper).config)

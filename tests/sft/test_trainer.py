@@ -192,6 +192,11 @@ def test_a_step_of_several_packs_has_the_gradient_of_them_all(data, tmp_path):
     assert line["grad_norm"] == pytest.approx(norm, rel=1e-4)
 
 
+def test_flex_attention_is_refused_on_the_cpu(data, tmp_path):
+    with pytest.raises(ValueError, match=r"model\.attention=sdpa on the CPU"):
+        make_job(settings(data, "model.attention=flex_attention", "row_length=null"), tmp_path, threading.Event())
+
+
 def policy_of(folder):
     """The policy that the command on a run's card draws with."""
     (line,) = [line for line in (folder / "README.md").read_text().splitlines() if "strokes-draw policy" in line]
