@@ -1,4 +1,4 @@
-"""strokes-data: the numbers of the paper, chunks that depend on nothing else, builds that go on."""
+"""strokes-data: chunks that depend on nothing else, builds that go on."""
 
 import hashlib
 import io
@@ -6,22 +6,15 @@ import json
 import re
 import sys
 import tarfile
-from dataclasses import asdict
 
 import pytest
+from data_settings import RULES, SMALL, composed
 from PIL import Image
 
-from strokes.agents.command import nested
 from strokes.sft import build
-from strokes.sft.build import jobs, main
-from strokes.sft.build_settings import Settings
+from strokes.sft.build import main
 from strokes.sft.sample import Subset
 from strokes.sft.store import DataSet
-
-SMALL = ("subset=multi_turn", "scale=0.0012", "validation=0.1", "chunk_size=16", "audit=false")
-"""38 samples in chunks of 16, 16 and 6, and 4 for validation."""
-RULES = ("conflict.source=symbolic", "alignment.source=corrupted")
-"""Data that no model takes part in."""
 
 
 @pytest.fixture
@@ -36,37 +29,9 @@ def strokes_data(monkeypatch, tmp_path):
     return call
 
 
-def composed(*overrides) -> Settings:
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    with initialize_config_module("strokes.configs", version_base="1.3"):
-        return nested(Settings, OmegaConf.to_container(compose("data", ["out=x", *overrides]), resolve=True), "data")
-
-
 def digests(folder) -> dict[str, str]:
     files = sorted(folder.rglob("*.parquet"))
     return {file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-
-def test_the_numbers_are_the_papers():
-    settings = composed()
-    totals = {
-        (subset, split): sum(job.num for job in jobs(settings) if (job.subset, job.split) == (subset, split))
-        for subset in Subset
-        for split in ("train", "validation")
-    }
-    assert [totals[subset, "train"] for subset in Subset] == [32_012, 15_201, 15_000]
-    assert [totals[subset, "validation"] for subset in Subset] == [320, 152, 150]
-    assert all(0 < job.num <= 500 for job in jobs(settings))
-    assert len({(job.subset, job.name) for job in jobs(settings)}) == len(jobs(settings))
-
-
-def test_the_numbers_of_a_part():
-    chunks = [(job.name, job.num) for job in jobs(composed(*SMALL))]
-    assert chunks == [("train-00000", 16), ("train-00001", 16), ("train-00002", 6), ("validation-00000", 4)]
-    assert [job.split for job in jobs(composed(*SMALL, "validation=0"))] == ["train"] * 3
-    assert [job.num for job in jobs(composed("subset=multi_turn", "scale=0.000001"))] == [1, 1]
 
 
 def test_multi_turn_is_built_and_goes_on(strokes_data, tmp_path, capsys):
@@ -199,40 +164,6 @@ def test_the_card_tells_datasets_how_to_read(strokes_data, tmp_path):
         assert read["train"][0]["images"][0].size == (48, 48)
 
 
-WRONG = {
-    "subset=multi": "all or one of multi_turn, conflict, alignment, got 'multi'",
-    "scale=0": "scale above 0",
-    "scale=-1": "scale to be a number",
-    "size=50": "multiple of 16",
-    "chunk_size=0": "chunk_size to be an integer",
-    "audit=1": "audit to be true or false",
-    "multi_turn.backend=exakt": "one of exact, real",
-    "conflict.source=x": "one of self-sampled, symbolic",
-    "conflict.temperatures=[hot]": "conflict.temperatures to be a number",
-    "alignment.source=genref": "alignment.genref=",
-    "alignment.genref=[a.tar]": "alignment.genref=",
-    "alignment.genref=[3]": "alignment.genref to be a list of files, got \\[3\\]",
-    "alignment.excluded=[3]": "alignment.excluded to be a list of files",
-    "sampler.policy=scripted": "sampler.policy",
-    "sampler.path=3": "sampler.path to be the folder",
-    "sampler.guidance=.inf": "sampler.guidance to be a number of at most",
-    "conflict.temperatures=1.0": "numbers such as \\[1.0, 1.3\\], got 1.0",
-    "conflict.temperatures=null": "numbers such as .*, got None",
-    "conflict.temperatures=[]": "numbers such as .*, got \\[\\]",
-    "conflict.temperatures=[.inf]": "conflict.temperatures to be a number of at most",
-    "multi_turn.detour_rate=null": "detour_rate to be a number",
-    "scale=.inf": "scale to be a number of at most",
-    "scale=1e6": "at most 100,000 shards",
-    "validation=.nan": "validation to be a number",
-    f"seed={2**63}": "seed below 2\\*\\*63",
-    "size=8000": "at most 4096, got 1.0 and 8000",
-    "multi_turn=null": "multi_turn with the keys",
-    "multi_turn.real=null": "multi_turn.real with the keys",
-    "sampler=null": "sampler with the keys",
-    "sampler=3": "sampler with the keys",
-    "conflict.sauce=x": "got conflict.sauce",
-    "address=7": "address to be that",
-}
 WRONG_LATE = {
     "multi_turn.detour_rate=2": "detour_rate in \\[0, 1\\]",
     "sampler.path=nowhere": "folder of a checkpoint, got 'nowhere'",
@@ -240,20 +171,6 @@ WRONG_LATE = {
     "multi_turn.backend=real": "multi_turn.real with path",
 }
 """What is found out by the command alone, or by the makers."""
-
-
-@pytest.fixture(scope="module")
-def defaults():
-    return asdict(composed())
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_wrong_settings_are_refused(defaults, wrong):
-    from omegaconf import OmegaConf
-
-    changed = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.from_dotlist([wrong]))
-    with pytest.raises(ValueError, match=WRONG[wrong]):
-        nested(Settings, OmegaConf.to_container(changed), "data")
 
 
 @pytest.mark.parametrize("wrong", WRONG_LATE)
@@ -300,6 +217,10 @@ def test_genref_becomes_alignment_data(strokes_data, tmp_path, capsys):
     assert dataset.column("label").count(1) == 2 and dataset.column("label").count(0) == 4
     assert "| alignment | negative | 4 | 10,000 |" in capsys.readouterr().out
     assert "GenRef" in (tmp_path / "x/README.md").read_text().partition("## Licence")[2]
+    kept = dataset.column("prompt")
+    (tmp_path / "asked.txt").write_text(f"{kept[0].upper()}.\n\n{kept[1]}\n")
+    assert strokes_data(*options, "scale=0.0004", "out=z", "alignment.excluded=[asked.txt]") == 0
+    assert not set(kept[:2]) & set(DataSet(tmp_path / "z").column("prompt"))
     assert strokes_data(*options, "scale=0.4", "chunk_size=6000", "out=y") == 1
     assert "name more shards" in capsys.readouterr().err and not digests(tmp_path / "y")
 
@@ -313,3 +234,19 @@ def test_shards_are_the_same_for_any_number_of_workers(strokes_data, tmp_path, o
     assert json.loads((tmp_path / "w0/table1.json").read_text()) == json.loads(
         (tmp_path / "w2/table1.json").read_text()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("subset", ["conflict", "alignment"])
+def test_self_sampled_shards_are_the_same_too(strokes_data, tmp_path, subset):
+    """Whoever samples them, and whatever was sampled before."""
+    options = (f"subset={subset}", "scale=0.0006", "chunk_size=4", "validation=0")
+    for workers in (0, 2):
+        assert strokes_data(*options, f"workers={workers}", f"out=w{workers}") == 0
+    built = digests(tmp_path / "w0")
+    assert len(built) == 3 and built == digests(tmp_path / "w2")
+    sources = {json.loads(each)["source"] for each in DataSet(tmp_path / "w0").column("provenance")}
+    assert "self-sampled" in sources
+    (tmp_path / f"w0/{subset}/train-00001.parquet").unlink()
+    assert strokes_data(*options, "out=w0") == 0
+    assert digests(tmp_path / "w0") == built
