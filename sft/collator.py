@@ -8,6 +8,7 @@ what changed. What bears loss is data (``Entry.loss``), never code: a failed ske
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Protocol, TypedDict
 
 import numpy as np
@@ -120,6 +121,12 @@ def from_transcript(transcript: Transcript, tokenizer: Tokenizer, table: ImageTa
             text = neutralise(str(entry.content)) if entry.outside else str(entry.content)
             segments.append(Words(tuple(tokenizer.encode(text)), loss, switch, stage))
     return tuple(segments)
+
+
+def images_of(transcript: Transcript) -> list[np.ndarray]:
+    """The images of a transcript's example, as ``from_transcript`` adds them to a table."""
+    entries = takewhile(lambda entry: entry.error or entry.stage is not Stage.STOP, transcript.emissions)
+    return [np.asarray(entry.content) for entry in entries if entry.stage.is_image and not entry.error]
 
 
 def _switch(following: Entry | None, ids: TokenIds) -> int | None:

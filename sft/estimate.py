@@ -57,8 +57,8 @@ def estimate(settings: Settings) -> str:
     model = meta_model(settings)
     load = load_of(settings, model.config)
     usable = [load.examples[index] for pack in load.packing.epoch(0) for _, index in pack]
-    flops = sum(num_flops(each, settings.data.copies, model.config, load.sizes) for each in usable)
-    flops = flops / len(load.packing.epoch(0)) * settings.packs
+    every = sum(num_flops(each, settings.data.copies, model.config, load.sizes) for each in usable)
+    flops = every / len(load.packing.epoch(0)) * settings.packs
     tokens = round(load.filled * settings.packs)
     lines = [f"{name:28} {value}" for name, value in _parameters(model).items()]
     lines += [f"{name:28} {value:8.2f} GiB" for name, value in memory(settings, model, load).items()]

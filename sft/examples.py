@@ -4,6 +4,7 @@ Tokenising and checking 60,000 trajectories takes minutes, and as Python objects
 token ids of all texts, one after another, and a table of segments; an example is put together when it is asked for.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,16 @@ class Examples(Sequence[Example]):
 
     @classmethod
     def of(cls, examples: Iterable[Example]) -> "Examples":
-        """Examples as arrays."""
-        ids: list[np.ndarray] = []
-        rows: list[list[int]] = []
-        starts = [0]
+        """Examples as arrays; they are taken one after another, and none is kept."""
+        ids, rows, starts = array("i"), array("i"), array("q", [0])
         for example in examples:
             for segment in example:
-                rows.append(_row(segment))
+                rows.extend(_row(segment))
                 if isinstance(segment, Words):
-                    ids.append(np.array(segment.ids, np.int32))
-            starts.append(len(rows))
+                    ids.extend(segment.ids)
+            starts.append(len(rows) // _COLUMNS)
         table = np.array(rows, np.int32).reshape(-1, _COLUMNS)
-        return cls(np.concatenate([np.zeros(0, np.int32), *ids]), table, np.array(starts, np.int64))
+        return cls(np.array(ids, np.int32), table, np.array(starts, np.int64))
 
     def __len__(self) -> int:
         return len(self.starts) - 1

@@ -241,6 +241,7 @@ def arguments(settings: Settings, folder: Path) -> TrainingArguments:
         use_cpu=device == "cpu",
         remove_unused_columns=False,
         dataloader_pin_memory=False,
+        dataloader_num_workers=settings.workers,
         eval_strategy="steps" if looks else "no",
         eval_steps=looks or None,
         save_strategy="steps",

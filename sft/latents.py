@@ -20,9 +20,8 @@ from PIL import Image
 
 from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
-from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.bagel.transforms import ImageTransform
-from .collator import Clean, ImageTable, from_transcript
+from .collator import Clean, images_of
 from .store import DataSet
 
 _BATCH = 64
@@ -49,17 +48,14 @@ class AheadImages:
 class ForwardImages:
     """Images as pixels, resized as BAGEL does; see ``Images``."""
 
-    def __init__(
-        self, dataset: DataSet, tokenizer: Tokenizer, config: BagelConfig, rows: Sequence[tuple[int, int]]
-    ) -> None:
+    def __init__(self, dataset: DataSet, config: BagelConfig, rows: Sequence[tuple[int, int]]) -> None:
         """Args:
 
         dataset: Where they are read when they are needed.
-        tokenizer: Of the model.
         config: Of the model.
         rows: Of each image its sample and its number in it.
         """
-        self.dataset, self.tokenizer, self.rows = dataset, tokenizer, rows
+        self.dataset, self.rows = dataset, rows
         self._vae, self._vit = ImageTransform(*config.vae_transform), ImageTransform(*config.vit_transform)
         self._images = lru_cache(maxsize=16)(self._read)
 
@@ -74,12 +70,10 @@ class ForwardImages:
         return self._vit(Image.fromarray(self._images(sample)[number]))
 
     def _read(self, sample: int) -> list[np.ndarray]:
-        table = ImageTable()
-        from_transcript(self.dataset[sample].transcript, self.tokenizer, table)
-        return table.images
+        return images_of(self.dataset[sample].transcript)
 
 
-def encode_ahead(dataset: DataSet, num: int, data: str, model: Bagel, tokenizer: Tokenizer, cache: Path) -> AheadImages:
+def encode_ahead(dataset: DataSet, num: int, data: str, model: Bagel, cache: Path) -> AheadImages:
     """The images of a data set with their latents, encoded by whoever comes first.
 
     Args:
@@ -87,7 +81,6 @@ def encode_ahead(dataset: DataSet, num: int, data: str, model: Bagel, tokenizer:
         num: Images in all.
         data: SHA-256 of the data.
         model: Its autoencoder encodes.
-        tokenizer: Of the model.
         cache: Folder of what is kept beside the data.
     """
     folder = cache / f"latents-{data[:12]}-{autoencoder_sha256(model)[:12]}"
@@ -96,19 +89,19 @@ def encode_ahead(dataset: DataSet, num: int, data: str, model: Bagel, tokenizer:
             partial = folder.with_name(f"{folder.name}.partial")  # what a killed process left is begun anew
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir()
-            _encode(dataset, num, model, tokenizer, partial)
+            _encode(dataset, num, model, partial)
             os.replace(partial, folder)
     return AheadImages(folder)
 
 
 @torch.no_grad()
-def _encode(dataset: DataSet, num: int, model: Bagel, tokenizer: Tokenizer, folder: Path) -> None:
+def _encode(dataset: DataSet, num: int, model: Bagel, folder: Path) -> None:
     side, config = model.config.vae_transform[0], model.config
     tokens = (side // config.latent_stride) ** 2
     latents = np.lib.format.open_memmap(folder / "latents.npy", "w+", np.float32, (num, tokens, config.latent_dim))
     pixels = np.lib.format.open_memmap(folder / "pixels.npy", "w+", np.uint8, (num, side, side, 3))
     row = 0
-    for batch in _batches(dataset, tokenizer, ImageTransform(*config.vae_transform)):
+    for batch in _batches(dataset, ImageTransform(*config.vae_transform)):
         inputs = torch.from_numpy(batch).permute(0, 3, 1, 2).float() / 127.5 - 1
         pixels[row : row + len(batch)] = batch
         latents[row : row + len(batch)] = model.encode_images(inputs.to(model.device)).float().cpu().numpy()
@@ -118,13 +111,12 @@ def _encode(dataset: DataSet, num: int, model: Bagel, tokenizer: Tokenizer, fold
     pixels.flush()
 
 
-def _batches(dataset: DataSet, tokenizer: Tokenizer, transform: ImageTransform) -> Iterator[np.ndarray]:
+def _batches(dataset: DataSet, transform: ImageTransform) -> Iterator[np.ndarray]:
     """All images in order, uint8 (N, side, side, 3) a time."""
     waiting: list[np.ndarray] = []
     for sample in dataset:
-        table = ImageTable()
-        from_transcript(sample.transcript, tokenizer, table)
-        waiting += [np.asarray(transform.resize(Image.fromarray(image))) for image in table.images]
+        images = images_of(sample.transcript)
+        waiting += [np.asarray(transform.resize(Image.fromarray(image))) for image in images]
         while len(waiting) >= _BATCH:
             yield np.stack(waiting[:_BATCH])
             del waiting[:_BATCH]

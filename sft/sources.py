@@ -5,7 +5,8 @@ autoencoder: runs and processes share it, and whoever comes first makes it.
 """
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.bagel.transforms import ImageTransform
+from ..envs.files import write_whole
+from ..envs.transcript import Transcript
 from .collator import Example, Images, ImageTable, Picture, Words, from_transcript
 from .cost import Sizes, num_flops, num_tokens
 from .examples import Examples
@@ -98,7 +101,7 @@ def open_source(
     folder = Path(path)
     cache = reading.cache or (folder if folder.is_dir() else folder.parent) / PREPARED
     dataset = DataSet(folder, on_bad=reading.on_bad, unpacked=reading.cache)
-    data = data_sha256(dataset)
+    data = data_sha256(dataset, cache)
     examples, arrays = _prepared(dataset, data, tokenizer, cache)
     config = model.config
     if int(examples.ids.max(initial=0)) >= config.llm_config.vocab_size:
@@ -108,9 +111,9 @@ def open_source(
         )
     sizes = _fitting(arrays["sizes"], config, reading, path)
     if reading.latents == "ahead":
-        images: Images = encode_ahead(dataset, len(arrays["sizes"]), data, model, tokenizer, cache)
+        images: Images = encode_ahead(dataset, len(arrays["sizes"]), data, model, cache)
     else:
-        images = ForwardImages(dataset, tokenizer, config, _places(arrays["owners"]))
+        images = ForwardImages(dataset, config, _places(arrays["owners"]))
     usable = np.ones(len(examples), bool) if reading.view == "process" else _ends_in_a_target(examples)
 
     def split(wanted: str) -> Source:
@@ -130,13 +133,30 @@ def open_source(
     return split("train"), split("validation")
 
 
-def data_sha256(dataset: DataSet) -> str:
-    """SHA-256 over the contents of a data set's files, in their order."""
-    total = hashlib.sha256()
-    for path in dataset.paths:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+def data_sha256(dataset: DataSet, cache: Path) -> str:
+    """SHA-256 over the contents of a data set's files, in their order.
+
+    Args:
+        dataset: Whose files.
+        cache: Where the sums of files are kept, by their names, sizes and times: 62,000 images take minutes to read.
+    """
+    kept, total = cache / "sha256.json", hashlib.sha256()
+    with alone(cache, kept.name):
+        known: dict[str, str] = json.loads(kept.read_text()) if kept.exists() else {}
+        found = {}
+        for path in dataset.paths:
+            stat = path.stat()
+            key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+            found[key] = known.get(key) or _file_sha256(path)
+            total.update(bytes.fromhex(found[key]))
+        if found.keys() - known.keys():
+            write_whole(kept, json.dumps(known | found, indent=1) + "\n")
     return total.hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _prepared(dataset: DataSet, data: str, tokenizer: Tokenizer, cache: Path) -> tuple[Examples, dict[str, np.ndarray]]:
@@ -154,26 +174,29 @@ def _prepared(dataset: DataSet, data: str, tokenizer: Tokenizer, cache: Path) ->
 
 
 def _prepare(dataset: DataSet, tokenizer: Tokenizer, path: Path) -> None:
-    examples: list[Example] = []
     sizes: list[tuple[int, ...]] = []
     owners: list[int] = []
     names, splits = [], []
-    for k, sample in enumerate(dataset):
-        table = ImageTable()
-        example = from_transcript(sample.transcript, tokenizer, table)
-        _check_words(sample.transcript.prompt, tokenizer, sample.transcript.id)
-        examples.append(_shifted(example, len(sizes)))
-        sizes += [image.shape[:2] for image in table.images]
-        owners += [k] * len(table.images)
-        names.append(sample.transcript.id)
-        splits.append(sample.split)
+
+    def read() -> Iterator[Example]:
+        for k, sample in enumerate(dataset):
+            table = ImageTable()
+            example = from_transcript(sample.transcript, tokenizer, table)
+            _check_words(sample.transcript, tokenizer)
+            yield _shifted(example, len(sizes))
+            sizes.extend(image.shape[:2] for image in table.images)
+            owners.extend([k] * len(table.images))
+            names.append(sample.transcript.id)
+            splits.append(sample.split)
+
+    examples = Examples.of(read())
     arrays: dict[str, np.ndarray] = {
         "sizes": np.array(sizes, np.int32).reshape(-1, 2),
         "owners": np.array(owners, np.int64),
         "names": np.array(names, str),
         "splits": np.array(splits, str),
     }
-    Examples.of(examples).save(path, arrays)
+    examples.save(path, arrays)
 
 
 def _shifted(example: Example, rows: int) -> Example:
@@ -186,13 +209,16 @@ def _shifted(example: Example, rows: int) -> Example:
     )
 
 
-def _check_words(text: str, tokenizer: Tokenizer, name: str) -> None:
-    back = tokenizer.decode(tokenizer.encode(text))
-    if back != text:
-        raise ValueError(
-            f"Expected a tokenizer that can write the data, got {back!r} back for {text!r} of sample {name!r}; start "
-            "from a checkpoint whose tokenizer knows these words."
-        )
+def _check_words(transcript: Transcript, tokenizer: Tokenizer) -> None:
+    """The prompt and every text that is learnt come back from the tokenizer as they are."""
+    learnt = [str(e.content) for e in transcript.emissions if not (e.stage.is_image or e.outside or e.error) and e.loss]
+    for text in (transcript.prompt, *learnt):
+        back = tokenizer.decode(tokenizer.encode(text))
+        if back != text:
+            raise ValueError(
+                f"Expected a tokenizer that can write the data, got {back!r} back for {text!r} of sample "
+                f"{transcript.id!r}; start from a checkpoint whose tokenizer knows these words."
+            )
 
 
 def _places(owners: np.ndarray) -> list[tuple[int, int]]:

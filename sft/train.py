@@ -24,7 +24,10 @@ from .model_card import write_card
 from .train_settings import Settings
 from .trainer import drop_partial_checkpoints, latest_checkpoint
 
-FREE = {"out", "report_to", "log_every", "save_every", "keep", "evaluation", "device", "gpus", "dry_run", "data.cache"}
+FREE = {
+    *("out", "report_to", "log_every", "save_every", "keep", "evaluation", "device", "gpus", "workers", "dry_run"),
+    "data.cache",
+}
 """Settings that may differ when a run goes on: where it runs and what is written down."""
 
 

@@ -169,6 +169,8 @@ class Settings:
     log_every: int
     save_every: int
     keep: int
+    workers: int
+    """Processes that make packs, beside each that learns; 0: none."""
     report_to: Sequence[str]
     dry_run: bool
     gpus: int
@@ -179,7 +181,7 @@ class Settings:
         for name in ("steps", "tokens", "packs", "log_every", "save_every", "gpus"):
             check_number(name, getattr(self, name), 1)
         check_number("keep", self.keep, 2)  # the last one may be cut short by a kill
-        for name in ("seed", "warmup"):
+        for name in ("seed", "warmup", "workers"):
             check_number(name, getattr(self, name), 0)
         for name in ("lr", "eps", "weight_decay", "clip", "ema", "ce_weight"):
             check_number(name, getattr(self, name), 0, NUMBER)

@@ -14,7 +14,8 @@ from strokes.agents.bagel.sequence import pack
 from strokes.envs.stages import Emission, Stage
 from strokes.envs.transcript import GIVEN, Entry, Transcript
 from strokes.sft import latents as latents_module
-from strokes.sft.collator import Collator, ImageTable, Picture, Words, from_transcript
+from strokes.sft import sources
+from strokes.sft.collator import Collator, ImageTable, Picture, Words, from_transcript, images_of
 from strokes.sft.cost import num_flops, num_tokens
 from strokes.sft.dataset import Drawing, PackDataset
 from strokes.sft.examples import Examples
@@ -203,6 +204,43 @@ def test_a_tokenizer_without_the_words_is_refused(nano, tokenizer, tmp_path):
 
     with pytest.raises(ValueError, match="tokenizer that can write the data"):
         open_source("a", tmp_path, nano, Forgetful(tokenizer.base), AHEAD)
+
+
+def test_a_text_that_is_learnt_and_cannot_be_written_is_refused(nano, tokenizer, tmp_path):
+    samples = make_samples(2)
+    plan = next(e for e in samples[1].transcript.emissions if e.stage is Stage.PLAN)
+    write_shard(tmp_path / "0.parquet", samples)
+
+    class Forgetful(Tokenizer):
+        def decode(self, ids):
+            return super().decode(ids).replace(plan.content, "")
+
+    with pytest.raises(ValueError, match="multi_turn-1"):
+        open_source("a", tmp_path, nano, Forgetful(tokenizer.base), AHEAD)
+
+
+def test_a_file_is_summed_once_until_it_changes(nano, tokenizer, tmp_path, monkeypatch):
+    paths = [tmp_path / f"{k}.parquet" for k in range(2)]
+    for path in paths:
+        write_shard(path, make_samples(2))
+    read, whole = [], sources._file_sha256
+    monkeypatch.setattr(sources, "_file_sha256", lambda path: (read.append(path.name), whole(path))[1])
+    first, again = (open_source("a", tmp_path, nano, tokenizer, AHEAD)[0].sha256 for _ in range(2))
+    assert first == again and read == ["0.parquet", "1.parquet"]
+    write_shard(paths[1], make_samples(3, seed=5))
+    assert open_source("a", tmp_path, nano, tokenizer, AHEAD)[0].sha256 != first
+    assert read == ["0.parquet", "1.parquet", "1.parquet"]
+
+
+def test_images_are_those_of_the_examples(tokenizer):
+    for sample in make_samples(20):
+        transcript, table = sample.transcript, ImageTable()
+        image = next(e for e in transcript.emissions if e.stage.is_image)
+        transcript.emissions.insert(2, replace(image, error="illegal"))
+        transcript.emissions.append(image)  # after the end
+        from_transcript(transcript, tokenizer, table)
+        found = images_of(transcript)
+        assert len(found) == len(table.images) and all(map(np.array_equal, found, table.images))
 
 
 def test_a_model_with_fewer_embeddings_than_its_tokenizer_is_refused(nano, tokenizer, tmp_path):

@@ -3,11 +3,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from trajectories import settings, words, write_data
+from trajectories import settings, write_data
 
 from strokes.agents.bagel import Tokenizer, load
 from strokes.agents.interleaved import Interleaved
@@ -233,8 +230,12 @@ def test_bf16_with_gradient_checkpointing_trains_much_the_same(data, finished, t
 
 
 def test_images_can_be_encoded_in_the_forward_pass(data, tmp_path):
+    """And packs can be made by other processes, which changes nothing."""
     overrides = ("data.latents=forward", "data.changed_weight=0", "data.copies=1", "steps=2")
-    assert train(settings(data, *overrides), tmp_path)
+    for workers in (0, 2):
+        assert train(settings(data, *overrides, f"workers={workers}"), tmp_path / str(workers))
+    one, two = (state(tmp_path / name, 2) for name in ("0", "2"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_the_control_learns_to_draw_at_once(data, tmp_path):
@@ -265,53 +266,3 @@ def test_the_average_follows_the_weights_and_can_be_swapped_in():
     other = Average(model, 0.9)
     other.load(average.local())
     assert torch.equal(other.weights["weight"], average.weights["weight"])
-
-
-def command(*arguments, processes=1):
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    full = [sys.executable, *launcher, "-m", "strokes.sft.train", *arguments]
-    return subprocess.run(full, env=env, capture_output=True, text=True, timeout=300, check=False)
-
-
-@pytest.mark.slow
-def test_two_processes_are_one(data, tmp_path):
-    # A large epsilon keeps AdamW from blowing up what is only rounding: gradients that should be 0.
-    shared = [*words(data), "packs=2", "steps=4", "eps=1.0e-3", "evaluation.every=2", "evaluation.heldout=0"]
-    for name, processes in (("one", 1), ("two", 2)):
-        done = command(*shared, f"out={tmp_path / name}", processes=processes)
-        assert done.returncode == 0, done.stderr[-2000:]
-    one, two = (load_file(tmp_path / name / "checkpoints" / "checkpoint-4" / LEARNT) for name in ("one", "two"))
-    assert max((one[name] - two[name]).abs().max() for name in one) <= 1e-5
-    for key in ("ce", "mse", "grad_norm", "eval_plan", "eval_sketch"):
-        found = [[line[key] for line in lines(tmp_path / name) if key in line] for name in ("one", "two")]
-        assert found[0] and found[0] == pytest.approx(found[1], abs=1e-5), key
-    figures = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
-    assert figures[0]["tokens"] == figures[1]["tokens"]
-    assert figures[0]["flops"] == pytest.approx(figures[1]["flops"], rel=1e-6)
-
-
-@pytest.mark.slow
-def test_processes_with_folders_of_their_own_are_refused(data, tmp_path):
-    done = command(*words(data), "packs=2", f"out={tmp_path}/${{oc.env:RANK}}", processes=2)
-    assert done.returncode != 0 and "one folder for all processes" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_command_ends_with_143_when_it_is_terminated_and_goes_on(data, tmp_path):
-    arguments = [*words(data), "steps=400", "evaluation.every=0", f"out={tmp_path / 'run'}"]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "strokes.sft.train", *arguments],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert running.stdout is not None
-    for line in running.stdout:
-        if line.startswith("step 3/"):
-            break
-    running.send_signal(signal.SIGTERM)
-    rest = running.stdout.read()
-    assert running.wait(60) == 143 and "the same command goes on" in rest
-    (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
-    assert (checkpoint / WHOLE).exists() and Path(checkpoint).name != "checkpoint-400"
