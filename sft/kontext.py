@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, fields
 from itertools import count, islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -124,7 +125,7 @@ def make(settings: Mapping[str, Any]) -> Maker:
         chunk_size=told.chunk_size,
         size=told.size,
         tries=told.tries,
-        origin={"editor": told.path, "judge": judge.settings.model},
+        origin={"editor": Path(told.path).name, "judge": judge.settings.model},
     )
 
 
@@ -139,7 +140,7 @@ def _editor(told: KontextSettings) -> "ImageEditor":
     key = (told.path, told.dtype, told.device, told.steps, told.guidance)
     editor = _EDITORS.get(key)
     if editor is None:
-        dtype, device = placing({"dtype": told.dtype, "device": told.device})
+        dtype, device = placing({"dtype": told.dtype, "device": told.device}, "multi_turn.real")
         editor = Kontext.load(told.path, dtype=dtype, device=device, steps=told.steps, guidance=told.guidance)
         _EDITORS[key] = editor
     return editor

@@ -162,7 +162,7 @@ class Harvest:
         """The samples of a label; where cells have too little room, the rest comes from anywhere."""
         cells: dict[Cell, list[Candidate]] = {cell: [] for cell in shares}
         for each in self.found[label]:
-            cells[each.cell].append(each)
+            cells.setdefault(each.cell, []).append(each)
         nums = counts_of(self.wanted[label], shares)
         parts = {
             cell: [[each for each in cells[cell] if each.is_complete is key] for key in (True, False)] for cell in nums
