@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from ..envs.files import file_sha256
 from ..envs.protocols import Chat, Policy
 from .command import check_number
 from .rollout import ScoreFn
@@ -214,9 +215,7 @@ def fingerprint(path: str | Path) -> str:
     """SHA-256 over the names and contents of the weights of a checkpoint folder and its sub-folders, hexadecimal."""
     total = hashlib.sha256()
     for file in sorted(Path(path).rglob("*.safetensors")):
-        with open(file, "rb") as stream:
-            name = file.relative_to(path).as_posix()
-            total.update(f"{name} {hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        total.update(f"{file.relative_to(path).as_posix()} {file_sha256(file)}\n".encode())
     return total.hexdigest()
 
 

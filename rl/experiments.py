@@ -9,7 +9,6 @@ set: greedy, as the policy is used, and at temperature 1, as it learns. Both are
 with the same noise. A cell that was killed goes on where it stood; a cell that somebody is at is passed over.
 """
 
-import hashlib
 import json
 import re
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ..agents.load import NANO
-from ..envs.files import replacing
+from ..envs.files import file_sha256, replacing
 from ..rewards.interval import OVERALL
 from .grid import children_seconds, claimed, missing, path_of
 from .pairing import pair
@@ -80,7 +79,7 @@ def run(experiment: str, seed: int) -> int | None:
         seconds = {"wall": time.perf_counter() - begun, "cpu": children_seconds() - spent}
         for mode in MODES:
             _evaluate(mode, folder / mode, f"policy.adapter={folder / 'adapter'}")
-        start = {"checkpoint": NANO.name, "sha256": _sha256(NANO / "ema.safetensors")}
+        start = {"checkpoint": NANO.name, "sha256": file_sha256(NANO / "ema.safetensors")}
         record = {"experiment": experiment, "seed": seed, "start": start, "seconds": seconds, **_record(folder)}
         with replacing(path_of(RESULTS, experiment, seed)) as partial:
             partial.write_text(json.dumps(record, indent=1, default=float) + "\n")
@@ -100,10 +99,6 @@ def evaluate_start() -> None:
 def _evaluate(mode: str, out: Path, *overrides: str) -> None:
     command = ["policy=bagel-nano", f"policy.temperature={MODES[mode]}", "threads=1", f"out={out}", *overrides]
     subprocess.run([sys.executable, "-m", "strokes.rl.evaluate", *command], check=True, stdout=subprocess.DEVNULL)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _record(folder: Path) -> dict[str, Any]:

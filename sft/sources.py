@@ -17,7 +17,7 @@ from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.bagel.transforms import ImageTransform
-from ..envs.files import write_whole
+from ..envs.files import file_sha256, write_whole
 from ..envs.transcript import Transcript
 from .collator import Example, Images, ImageTable, Picture, Words, from_transcript
 from .cost import Sizes, num_flops, num_tokens
@@ -147,16 +147,11 @@ def data_sha256(dataset: DataSet, cache: Path) -> str:
         for path in dataset.paths:
             stat = path.stat()
             key = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-            found[key] = known.get(key) or _file_sha256(path)
+            found[key] = known.get(key) or file_sha256(path)
             total.update(bytes.fromhex(found[key]))
         if found.keys() - known.keys():
             write_whole(kept, json.dumps(known | found, indent=1) + "\n")
     return total.hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _prepared(dataset: DataSet, data: str, tokenizer: Tokenizer, cache: Path) -> tuple[Examples, dict[str, np.ndarray]]:

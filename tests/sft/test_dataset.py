@@ -223,8 +223,8 @@ def test_a_file_is_summed_once_until_it_changes(nano, tokenizer, tmp_path, monke
     paths = [tmp_path / f"{k}.parquet" for k in range(2)]
     for path in paths:
         write_shard(path, make_samples(2))
-    read, whole = [], sources._file_sha256
-    monkeypatch.setattr(sources, "_file_sha256", lambda path: (read.append(path.name), whole(path))[1])
+    read, whole = [], sources.file_sha256
+    monkeypatch.setattr(sources, "file_sha256", lambda path: (read.append(path.name), whole(path))[1])
     first, again = (open_source("a", tmp_path, nano, tokenizer, AHEAD)[0].sha256 for _ in range(2))
     assert first == again and read == ["0.parquet", "1.parquet"]
     write_shard(paths[1], make_samples(3, seed=5))
