@@ -1,4 +1,4 @@
-"""What the tests of supervised training share: the mini-world's tokenizer, small models, a random autoencoder."""
+"""What the tests of data and supervised training share: models, samples in a shard, a judge that tells the truth."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,19 @@ import pytest
 import torch
 
 from strokes.agents.bagel import Bagel, BagelConfig, Tokenizer
+from strokes.agents.interleaved import Interleaved
+from strokes.agents.load import NANO
+from strokes.rewards.judge import JudgeClient
 from strokes.sft.autoencoder import make_autoencoder
+from strokes.sft.self_sampling import CARELESS
+from strokes.sft.store import write_shard
 from strokes.sft.tokenizer import build_tokenizer
 
-sys.path.insert(0, str(Path(__file__).parent))  # for `trajectories`
+# Helpers of this room, the truthful judge and the tiny pipelines.
+sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("sft", "rewards", "agents"))
+
+from stored import sample
+from truthful import Truthful
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +52,36 @@ def autoencoder_file(tmp_path_factory):
         model = make_autoencoder(16, 48)
     torch.save({"model": model.state_dict(), "scale_factor": 2.0, "shift_factor": 0.5}, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    """The shipped model as data are sampled from it: careless, so that there is something to correct."""
+    return Interleaved.load(NANO, CARELESS)
+
+
+@pytest.fixture(scope="module")
+def samples():
+    """Of two subsets, both labels and both splits."""
+    return [sample(k) for k in range(12)]
+
+
+@pytest.fixture
+def shard(samples, tmp_path):
+    """A file of them."""
+    path = tmp_path / "train-00000.parquet"
+    write_shard(path, samples)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Truthful() as truthful:
+        yield truthful
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    """A judge that knows the mini-world."""
+    with JudgeClient(server.settings()) as judge:
+        yield judge

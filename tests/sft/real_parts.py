@@ -1,11 +1,11 @@
 """Parts of the real back end for tests: who paints, who writes and judges, and the maker of them all."""
 
 import json
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
+from story_truth import SHOWS
+from truthful import said
 
 from strokes.envs.protocols import Said
 from strokes.envs.scenes import COLORS, SHAPES, render, sample_layout
@@ -16,13 +16,8 @@ from strokes.sft.kontext import KontextMultiTurn
 from strokes.sft.real_graphs import Vocabulary
 from strokes.sft.storyteller import Storyteller
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # the truthful judge
-
-from story_truth import SHOWS
-from truthful import said
-
 WORLD = Vocabulary(objects=tuple(SHAPES), attributes=tuple(COLORS), relations=RELATIONS)
-"""The mini-world's things, of which everything can be checked."""
+"""The mini-world's things, of which everything can be checked: its own reader takes their words apart."""
 SIZE = 64
 
 

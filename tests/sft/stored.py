@@ -1,12 +1,9 @@
 """Samples as the tests of the store write them."""
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from strokes.agents.scripted import demonstrate
 from strokes.envs.scenes import sample_task
-from strokes.sft.rows import schema
 from strokes.sft.sample import Sample, Subset
 
 SUBSETS = (Subset.MULTI_TURN, Subset.CONFLICT)
@@ -26,10 +23,3 @@ def sample(k: int) -> Sample:
         split="validation" if k == 11 else "train",
         provenance={"source": "exact", "steps": [0, 2]},
     )
-
-
-def rewritten(path, change):
-    """The shard with its rows changed by ``change``."""
-    rows = pq.read_table(path).to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema()), path)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from strokes.agents.bagel.tokenizer import Tokenizer
-from strokes.agents.interleaved import Interleaved
 from strokes.agents.load import NANO
 from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs import Stage
@@ -17,16 +16,11 @@ from strokes.envs.scenes.language import parse_edits
 from strokes.rewards.critics import queries_of
 from strokes.rewards.exact import ExactCritic
 from strokes.rewards.review import things_seen
-from strokes.sft.alignment import NUM, POSITIVES, Alignment
+from strokes.sft.alignment import Alignment
 from strokes.sft.audit import audit
 from strokes.sft.collator import ImageTable, from_transcript
 from strokes.sft.quotas import quota
-from strokes.sft.self_sampling import CARELESS
-
-
-@pytest.fixture(scope="module")
-def sampler():
-    return Interleaved.load(NANO, CARELESS)
+from strokes.sft.sample import Subset
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +48,7 @@ def test_samples_are_what_the_exact_verifier_says(source, request):
     samples = request.getfixturevalue(source)
     found = audit(samples)
     assert not any(found.errors.values()), found
-    assert sum(bool(sample.label) for sample in samples) == quota(0, len(samples), POSITIVES, NUM)[0]
+    assert sum(bool(sample.label) for sample in samples) == quota(Subset.ALIGNMENT, 0, len(samples))[0]
     for sample in samples:
         queries = queries_of(sample.transcript)
         at = max(k for k, entry in enumerate(sample.transcript.emissions) if entry.stage is Stage.SKETCH)

@@ -6,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from strokes.agents.interleaved import Interleaved
-from strokes.agents.load import NANO
 from strokes.agents.scripted import Habits, ScriptedPainter
 from strokes.envs import Stage
 from strokes.envs.markup import parse_inspection, parse_plan
@@ -18,16 +16,11 @@ from strokes.rewards.critics import Judgement, queries_of
 from strokes.rewards.exact import ExactCritic, order_of
 from strokes.rewards.review import things_seen
 from strokes.sft.audit import audit
-from strokes.sft.conflict import NUM, OFFSET, POSITIVES, Conflict
+from strokes.sft.conflict import NUM, OFFSET, Conflict
 from strokes.sft.corrections import inspection_of, moved
 from strokes.sft.quotas import quota
+from strokes.sft.sample import Subset
 from strokes.sft.scene_prompts import scene_prompts
-from strokes.sft.self_sampling import CARELESS
-
-
-@pytest.fixture(scope="module")
-def sampler():
-    return Interleaved.load(NANO, CARELESS)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +50,7 @@ def test_samples_are_what_the_exact_verifier_says(source, request):
     found = audit(samples)
     assert not any(found.errors.values()), found
     assert Counter(s.label for s in samples) == dict(
-        zip((True, False), quota(0, len(samples), POSITIVES, NUM), strict=True)
+        zip((True, False), quota(Subset.CONFLICT, 0, len(samples)), strict=True)
     )
     for sample in samples:
         (judgement,) = ExactCritic().judge([queries_of(sample.transcript)[judged_plan(sample)]])
@@ -102,7 +95,7 @@ def test_what_a_good_planner_does_not_get_wrong_is_made_up_by_symbolic_plans_of_
     planner = ScriptedPainter(Habits(plan_error_rate=plan_error_rate))
     samples = Conflict(planner=planner, temperatures=(1.0,), tries=1, num=80).make(0, 80)
     sources = Counter((s.label, s.provenance["source"]) for s in samples)
-    by_label = [sources[label, "symbolic"] / quota(0, 80, POSITIVES, NUM)[not label] for label in (True, False)]
+    by_label = [sources[label, "symbolic"] / quota(Subset.CONFLICT, 0, 80)[not label] for label in (True, False)]
     assert by_label == [1.0, 1.0] if not plan_error_rate else 0.5 < by_label[0] < 1.0
     assert abs(by_label[0] - by_label[1]) < 0.05
 
@@ -126,7 +119,7 @@ def test_a_chunk_depends_on_the_settings_and_its_number_alone(sampler, sampled):
 
 @pytest.mark.parametrize("size", [500, 64])
 def test_quotas_of_all_chunks_sum_to_the_papers_numbers(size):
-    parts = [quota(start, min(size, NUM - start), POSITIVES, NUM) for start in range(0, NUM, size)]
+    parts = [quota(Subset.CONFLICT, start, min(size, NUM - start)) for start in range(0, NUM, size)]
     assert np.sum(parts, axis=0).tolist() == [6_905, 8_296]
 
 

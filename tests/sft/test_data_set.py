@@ -7,24 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from stored import sample
 
 from strokes.sft import unpacked
 from strokes.sft.sample import Subset
 from strokes.sft.store import DataSet, write_shard
-
-
-@pytest.fixture(scope="module")
-def samples():
-    return [sample(k) for k in range(12)]
-
-
-@pytest.fixture
-def shard(samples, tmp_path):
-    path = tmp_path / "train-00000.parquet"
-    write_shard(path, samples)
-    return path
-
 
 # Random access.
 

@@ -2,14 +2,15 @@
 
 import gc
 import json
-import sys
 import weakref
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from real_parts import WORLD, Oracle, maker
+from tiny_flux import save_tiny_flux
+from truthful import MODEL, Truthful
 
 from strokes.envs import Stage
 from strokes.envs.markup import parse_inspection, parse_plan
@@ -23,25 +24,6 @@ from strokes.sft.kontext import KontextSettings, make
 from strokes.sft.real_graphs import Vocabulary
 from strokes.sft.sample import Subset
 from strokes.sft.storyteller import Failure, Outline, Storyteller
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # the truthful judge
-sys.path.insert(0, str(Path(__file__).parents[1] / "agents"))  # the tiny pipelines
-
-from real_parts import WORLD, Oracle, maker
-from tiny_flux import save_tiny_flux
-from truthful import MODEL, Truthful
-
-
-@pytest.fixture(scope="module")
-def server():
-    with Truthful() as truthful:
-        yield truthful
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    with JudgeClient(server.settings()) as judge:
-        yield judge
 
 
 def outlines(num, vocabulary=WORLD, seed=0):

@@ -2,35 +2,17 @@
 
 import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_parts import Blank, Oracle, maker
 
 from strokes.envs.markup import parse_plan
-from strokes.rewards.judge import JudgeClient
 from strokes.rewards.question import Verdict
 from strokes.sft import build, kontext
 from strokes.sft.edit_filter import Painted, rejections
 from strokes.sft.kontext import split_of
 from strokes.sft.real_graphs import Vocabulary
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # the truthful judge
-
-from real_parts import Blank, Oracle, maker
-from truthful import Truthful
-
-
-@pytest.fixture(scope="module")
-def server():
-    with Truthful() as truthful:
-        yield truthful
-
-
-@pytest.fixture(scope="module")
-def client(server):
-    with JudgeClient(server.settings()) as judge:
-        yield judge
 
 
 def test_a_chunk_is_the_same_whenever_it_is_made(client):

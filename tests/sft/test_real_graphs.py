@@ -6,18 +6,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from real_parts import WORLD
 
-from strokes.envs.scenes import COLORS, SHAPES
-from strokes.envs.scenes.graph import RELATIONS
 from strokes.envs.scenes.language import parse
 from strokes.rewards.geneval_prompts import CLASSES, geneval_prompts
 from strokes.sft import real_graphs
 from strokes.sft.multi_turn import DETOUR_RATE
 from strokes.sft.real_graphs import PERSON, RealGraph, Relation, Thing, Vocabulary
 from strokes.sft.storyteller import Outline, chosen_detours
-
-WORLD = Vocabulary(objects=tuple(SHAPES), attributes=tuple(COLORS), relations=RELATIONS)
-"""The mini-world's things, whose words its own reader takes apart."""
 
 
 def test_sub_graphs_are_nested_and_closed_and_end_in_the_whole():

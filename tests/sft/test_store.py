@@ -21,18 +21,6 @@ from strokes.sft.sample import Sample, Subset
 from strokes.sft.store import DataSet, read_shard, write_shard
 
 
-@pytest.fixture(scope="module")
-def samples():
-    return [sample(k) for k in range(12)]
-
-
-@pytest.fixture
-def shard(samples, tmp_path):
-    path = tmp_path / "train-00000.parquet"
-    write_shard(path, samples)
-    return path
-
-
 def test_samples_come_back_as_they_were(shard, samples):
     assert list(read_shard(shard)) == samples
     assert list(DataSet(shard)) == samples
