@@ -33,9 +33,10 @@ from .quotas import Candidate, Harvest, quota, wrong_by_step
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
 from .self_sampling import take_turns
+from .table1 import PAPER
 
-NUM, POSITIVES = 15_000, 5_000
-"""Samples of the paper (its Table 1), and right ones among them."""
+NUM, POSITIVES = (int(PAPER[Subset.ALIGNMENT][name]) for name in ("total", "positive"))
+"""Samples of the paper, and right ones among them."""
 TRIES = 4
 """Sketches tried for each sample wanted. Ours: what errs less than once in six is topped up with spoiled ones."""
 TOP_UP_TRIES = 8
@@ -97,7 +98,7 @@ class Alignment:
         """
         asked = numbers(chunk, num, self.num, self.chunk_size)
         tasks = scene_prompts(self.seed + OFFSET, self.num, self.split, asked.start, asked.stop)
-        harvest = Harvest(*quota(asked.start, len(asked), POSITIVES, NUM))
+        harvest = Harvest(*quota(Subset.ALIGNMENT, asked.start, len(asked)))
         for number, (is_sampled, tries) in enumerate(self._stages()):
             self._gather(harvest, tasks, (chunk, number), is_sampled, tries * len(asked))
             if not harvest.lacks():

@@ -38,9 +38,10 @@ from .quotas import Candidate, Harvest, quota, wrong_by_step
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
 from .self_sampling import heated, take_turns
+from .table1 import PAPER
 
-NUM, POSITIVES = 15_201, 6_905
-"""Samples of the paper (its Table 1), and right ones among them."""
+NUM = int(PAPER[Subset.CONFLICT]["total"])
+"""Samples of the paper."""
 TEMPERATURES = (1.0, 1.3, 1.6)
 """Of sampled plans, one after the other while wrong ones are wanting. The paper does not say; 1 is what the model
 learnt, and above 1.6 most texts are no plans."""
@@ -103,7 +104,7 @@ class Conflict:
         """
         asked = numbers(chunk, num, self.num, self.chunk_size)
         tasks = scene_prompts(self.seed + OFFSET, self.num, self.split, asked.start, asked.stop)
-        harvest = Harvest(*quota(asked.start, len(asked), POSITIVES, NUM))
+        harvest = Harvest(*quota(Subset.CONFLICT, asked.start, len(asked)))
         for number, (temperature, tries) in enumerate(self._stages()):
             self._gather(harvest, tasks, (chunk, number), temperature, tries * len(asked))
             if not harvest.lacks():

@@ -99,7 +99,7 @@ class GenRefAlignment:
 
     def _make(self, chunk: int, num: int) -> list[Sample]:
         start, counts = chunk * self.chunk_size, Counter[str]()
-        positives, negatives = quota(start, num, POSITIVES, NUM)
+        positives, negatives = quota(Subset.ALIGNMENT, start, num)
         wanted, found = {True: positives, False: negatives}, list[tuple[Transcript, bool, Pair]]()
         wave = list[tuple[Pair, bool]]()
         pairs = self._pairs(chunk, counts)

@@ -26,11 +26,10 @@ from ..envs.transcript import Transcript
 from .chunks import check_drawings, numbers
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
+from .table1 import PAPER
 
-NUM = 32_012
-"""Samples of the paper (its Table 1)."""
-MAX_IMAGES = 5
-"""Most images of a sample in the paper (its Table 1)."""
+NUM, MAX_IMAGES = (int(PAPER[Subset.MULTI_TURN][name]) for name in ("total", "most images"))
+"""Samples of the paper, and most images of one."""
 DETOUR_RATE = 0.25
 """Share of adding steps that take a detour. The paper does not say; it gives its 3.51 images per sample, see
 ``SINGLY``."""

@@ -4,8 +4,7 @@ Candidates come as they are drawn or sampled: right ones mostly of the first ste
 ones alone of a second source where the first does not err. A model would learn to read the label off the step. So
 samples are chosen cell by cell, of (step, whether a detour is pending, source), as many right and wrong ones in each as
 in the whole, as far as there are candidates: the cell says nothing of the label. Within a cell kinds of faults take
-turns, so that what is rare is not left out. What comes out depends on the candidates and on a generator alone. The
-numbers are those of arXiv 2604.04746, Table 1.
+turns, so that what is rare is not left out. What comes out depends on the candidates and on a generator alone.
 """
 
 from collections import Counter
@@ -19,6 +18,7 @@ from ..envs.stages import Stage
 from ..envs.transcript import Transcript
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS
+from .table1 import PAPER
 
 SURPLUS = 1.2
 """Candidates gathered for each one wanted while there is time, so that there is something to choose from. Ours: a
@@ -50,7 +50,7 @@ class Candidate:
     is_pending: bool = False
     """Whether something stands on the canvas before it that an earlier round announced as a placeholder."""
     source: str
-    """"self-sampled", "symbolic", "corrupted" or "genref"."""
+    """"self-sampled", "symbolic" or "corrupted"."""
     kinds: tuple[str, ...] = ()
     """Of its faults; sorted, without repeats."""
     graph_hash: str = ""
@@ -72,15 +72,15 @@ class Candidate:
         return self.kinds[0] if len(self.kinds) == 1 else "several" if self.kinds else ""
 
 
-def quota(start: int, num: int, positives: int, total: int) -> tuple[int, int]:
-    """Right and wrong ones among samples ``start`` to ``start + num`` of a subset.
+def quota(subset: Subset, start: int, num: int) -> tuple[int, int]:
+    """Right and wrong ones among samples ``start`` to ``start + num`` of a subset; the sums of all are the paper's.
 
     Args:
+        subset: One with labels.
         start: Number of the first sample.
         num: Of samples.
-        positives: Right ones in the paper's subset of ``total``. Chunk after chunk, the sums are exact.
-        total: Samples of the paper's subset.
     """
+    positives, total = (int(PAPER[subset][name]) for name in ("positive", "total"))
     before, after = (k * positives // total for k in (start, start + num))
     return after - before, num - (after - before)
 
