@@ -9,6 +9,7 @@ arguments are composed once in advance, so that a mistyped key is answered with 
 import difflib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -67,6 +68,22 @@ def run(task: Callable[[Any, Path], bool], config: str, arguments: Sequence[str]
     finally:
         sys.argv = argv
     return 0 if all(outcomes) else 1
+
+
+def run_training(train: Callable[[Any, Path], bool], config: str) -> int:
+    """``run`` of a training, with the exit code 143, as of SIGTERM, where it was asked to stop before its end.
+
+    Args:
+        train: Takes the composed ``DictConfig`` and the run's folder; returns whether the training is finished.
+        config: As for ``run``.
+    """
+
+    def task(settings: Any, folder: Path) -> bool:
+        if not train(settings, folder):
+            raise SystemExit(128 + signal.SIGTERM)
+        return True
+
+    return run(task, config)
 
 
 def fail(config: str, message: str) -> int:
@@ -182,22 +199,11 @@ def check_writable(folder: str | Path) -> None:
 
 
 def settings_from(config: Any, kind: type[Settings], name: str) -> Settings:
-    """A composed ``DictConfig`` as the dataclass that mirrors it.
-
-    Args:
-        config: What Hydra composed.
-        kind: The dataclass; its checks are done.
-        name: Of the configuration, for the message.
-
-    Raises:
-        ValueError: A key that the dataclass does not have, or a value that it refuses.
-    """
+    """A composed ``DictConfig`` as the dataclass that mirrors it, see ``nested``."""
     from omegaconf import OmegaConf
 
     values: Any = OmegaConf.to_container(config, resolve=True)
-    if unknown := set(values) - {field.name for field in fields(kind)}:  # type: ignore[arg-type]
-        raise ValueError(f"Expected settings of configs/{name}.yaml, got {', '.join(sorted(unknown))}.")
-    return kind(**values)
+    return nested(kind, values, name)
 
 
 def nested(kind: type[Settings], values: Mapping[str, Any], name: str, where: str = "") -> Settings:

@@ -3,11 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
-from ..agents import command
 from ..agents.bagel.flow import Kernel
 from ..agents.bagel.generate import Sampling
 from ..agents.bagel.noise import Noise, Window
@@ -19,7 +18,6 @@ from ..envs.scenes.graph import TAGS
 from .loss import Form, Regulariser
 from .reward_settings import RewardSettings
 
-Kind = TypeVar("Kind")
 NUMBER = (int, float)
 SCALES = ("group", "batch", "none")
 LOSS_TYPES = ("grpo", "bnpo", "dapo")
@@ -264,8 +262,3 @@ class Settings:
         if not isinstance(dtype, torch.dtype):
             raise ValueError(f"Expected policy.dtype to be a dtype such as bfloat16, got {self.policy['dtype']!r}.")
         return dtype
-
-
-def nested(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
-    """Plain values of ``configs/rl.yaml`` as the dataclass that mirrors them; see ``command.nested``."""
-    return command.nested(kind, values, "rl")

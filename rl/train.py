@@ -17,10 +17,10 @@ import numpy as np
 from transformers import PrinterCallback
 from trl import GRPOConfig
 
-from ..agents import command
 from ..agents.bagel.checkpoint import load
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.callbacks import Begin, JsonLog, StopWhenAsked
+from ..agents.command import run_training, settings_from
 from ..agents.load import checkpoint_of, load_policy
 from ..agents.lora import adapters
 from ..agents.pool import Resources
@@ -37,7 +37,7 @@ from .judges import SERVERS, imported, make_reward
 from .loss import FlowObjective
 from .observers import Filmstrips, SampleTable
 from .run_report import write_run_report
-from .settings import Credit, Flow, Settings, nested
+from .settings import Credit, Flow, Settings
 from .trainer import WHOLE, Learning, Observer, StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
@@ -49,16 +49,7 @@ FIGURES = ("reward", "heldout/strict", "heldout/soft", "drift/text_max", "drift/
 
 def main() -> int:
     """The console script; returns the exit code, 143 where it was asked to stop before the end."""
-    return command.run(_task, "rl")
-
-
-def _task(config: Any, folder: Path) -> bool:
-    from omegaconf import OmegaConf
-
-    settings: Settings = nested(Settings, OmegaConf.to_container(config, resolve=True))  # type: ignore[arg-type]
-    if not train(settings, folder):
-        raise SystemExit(143)
-    return True
+    return run_training(lambda config, folder: train(settings_from(config, Settings, "rl"), folder), "rl")
 
 
 def train(settings: Settings, folder: Path) -> bool:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from ..agents import command
 from ..agents.bagel.checkpoint import load, save
 from ..agents.bagel.config import BagelConfig
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.sequence import Item, pack
 from ..agents.bagel.tokenizer import Tokenizer
+from ..agents.command import run_training
 from ..agents.run_folder import RunFolder, stop_requests
 from .average import Average
 from .collator import Collator, Example, ImageTable, Words, from_transcript
@@ -245,13 +245,7 @@ def parameter_groups(model: Bagel, weight_decay: float) -> list[dict[str, Any]]:
 
 def main() -> int:
     """The command; its exit code is 143 where it was asked to stop before the end."""
-
-    def task(cfg: DictConfig, _: Path) -> bool:
-        if not train(cfg):
-            raise SystemExit(143)
-        return True
-
-    return command.run(task, "pretrain")
+    return run_training(lambda cfg, _: train(cfg), "pretrain")
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from ..agents import command
 from ..agents.bagel.checkpoint import save
 from ..agents.callbacks import Begin
+from ..agents.command import run_training, settings_from
 from ..agents.load import fingerprint
 from ..agents.run_folder import RunFolder, stop_requests
 from .job import Job, make_job
@@ -33,22 +33,17 @@ FREE = {
 
 def main() -> int:
     """The console script; returns the exit code, 143 where it was asked to stop before the end."""
-    return command.run(_task, "sft")
+    return run_training(_train_or_estimate, "sft")
 
 
-def _task(config: Any, folder: Path) -> bool:
-    from omegaconf import OmegaConf
-
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    settings = command.nested(Settings, values, "sft")
+def _train_or_estimate(config: Any, folder: Path) -> bool:
+    settings = settings_from(config, Settings, "sft")
     if settings.dry_run:
         from .estimate import estimate
 
         print(estimate(settings))
         return True
-    if not train(settings, folder):
-        raise SystemExit(143)
-    return True
+    return train(settings, folder)
 
 
 def train(settings: Settings, folder: Path) -> bool:

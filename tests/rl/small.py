@@ -1,12 +1,11 @@
 """Small runs of ``strokes-rl`` on the smallest shipped model; imported by path, also in other processes."""
 
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from strokes.rl.settings import Settings, nested
+from strokes.agents.command import settings_from
+from strokes.rl.settings import Settings
 
 NANO = Path(__file__).parents[2] / "agents" / "bagel" / "weights" / "nano-v2"
 
@@ -22,5 +21,4 @@ def settings(*overrides: str, out: str | Path = "unused") -> Settings:
     """The settings of a small run."""
     with initialize_config_module("strokes.configs", version_base="1.3"):
         config = compose("rl", [*SMALL, *overrides, f"out={out}"])
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    return nested(Settings, values)
+    return settings_from(config, Settings, "rl")

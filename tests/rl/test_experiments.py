@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
+from strokes.agents.command import settings_from
 from strokes.rl import experiments
 from strokes.rl.experiments import EXPERIMENTS, SEEDS, main, table
 from strokes.rl.grid import claimed, missing, path_of
-from strokes.rl.settings import Settings, nested
+from strokes.rl.settings import Settings
 
 HELD = """
 from pathlib import Path
@@ -27,7 +27,7 @@ with claimed(Path({!r})) as mine:
 def composed(*overrides):
     with initialize_config_module("strokes.configs", version_base="1.3"):
         config = compose("rl", [*overrides, "out=unused"])
-    return nested(Settings, OmegaConf.to_container(config, resolve=True))
+    return settings_from(config, Settings, "rl")
 
 
 def evaluated(strict, difference, low, high, images):
