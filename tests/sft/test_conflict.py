@@ -16,7 +16,7 @@ from strokes.rewards.critics import Judgement, queries_of
 from strokes.rewards.exact import ExactCritic, order_of
 from strokes.rewards.review import things_seen
 from strokes.sft.audit import audit
-from strokes.sft.conflict import NUM, OFFSET, Conflict
+from strokes.sft.conflict import NUM, Conflict
 from strokes.sft.corrections import inspection_of, moved
 from strokes.sft.quotas import quota
 from strokes.sft.sample import Subset
@@ -102,7 +102,7 @@ def test_what_a_good_planner_does_not_get_wrong_is_made_up_by_symbolic_plans_of_
 
 def test_by_rule_a_prompts_number_does_not_give_the_label_away():
     samples = Conflict(source="symbolic", num=200).make(0, 200)
-    numbers = {task.prompt: number for number, task in enumerate(scene_prompts(OFFSET, 200))}
+    numbers = {task.prompt: number for number, task in enumerate(scene_prompts(Conflict.offset, 200))}
     odd = Counter((numbers[sample.transcript.prompt] % 2, sample.label) for sample in samples)
     for label in (True, False):
         assert 0.35 < odd[1, label] / (odd[0, label] + odd[1, label]) < 0.65
