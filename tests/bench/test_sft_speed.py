@@ -13,7 +13,7 @@ from strokes.sft.job import make_job
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sft"))
 
-from trajectories import settings, write_data
+from small_runs import settings, write_data
 
 pytestmark = pytest.mark.bench
 

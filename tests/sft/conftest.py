@@ -18,6 +18,7 @@ from strokes.sft.tokenizer import build_tokenizer
 # Helpers of this room, the truthful judge and the tiny pipelines.
 sys.path.extend(str(Path(__file__).parents[1] / room) for room in ("sft", "rewards", "agents"))
 
+from small_runs import write_data
 from stored import sample
 from truthful import Truthful
 
@@ -52,6 +53,12 @@ def autoencoder_file(tmp_path_factory):
         model = make_autoencoder(16, 48)
     torch.save({"model": model.state_dict(), "scale_factor": 2.0, "shift_factor": 0.5}, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Of two subsets, to be learnt from."""
+    return write_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

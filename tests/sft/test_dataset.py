@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from trajectories import make_samples, write_data
+from small_runs import make_samples, write_data
 
 from strokes.agents.bagel import BagelConfig, Tokenizer
 from strokes.agents.bagel.items import NoisyImage, Text, VaeImage, VitImage

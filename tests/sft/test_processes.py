@@ -5,43 +5,25 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
-from trajectories import words, write_data
+from small_runs import STEADY, command, logged, words
 
 from strokes.sft.trainer import LEARNT, WHOLE
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def command(*arguments, processes=1):
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    full = [sys.executable, *launcher, "-m", "strokes.sft.train", *arguments]
-    return subprocess.run(full, env=env, capture_output=True, text=True, timeout=300, check=False)
-
-
 def test_two_processes_are_one(data, tmp_path):
-    # A large epsilon keeps AdamW from blowing up what is only rounding: gradients that should be 0.
-    shared = [*words(data), "packs=2", "steps=4", "eps=1.0e-3", "evaluation.every=2", "evaluation.heldout=0"]
+    shared = [*words(data), "packs=2", "steps=4", STEADY, "evaluation.every=2", "evaluation.heldout=0"]
     for name, processes in (("one", 1), ("two", 2)):
         done = command(*shared, f"out={tmp_path / name}", processes=processes)
         assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_file(tmp_path / name / "checkpoints" / "checkpoint-4" / LEARNT) for name in ("one", "two"))
     assert max((one[name] - two[name]).abs().max() for name in one) <= 1e-5
     for key in ("ce", "mse", "grad_norm", "eval_plan", "eval_sketch"):
-        found = [[line[key] for line in lines(tmp_path / name) if key in line] for name in ("one", "two")]
+        found = [logged(tmp_path / name, key) for name in ("one", "two")]
         assert found[0] and found[0] == pytest.approx(found[1], abs=1e-5), key
     figures = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")]
     assert figures[0]["tokens"] == figures[1]["tokens"]
@@ -69,4 +51,4 @@ def test_the_command_ends_with_143_when_it_is_terminated_and_goes_on(data, tmp_p
     rest = running.stdout.read()
     assert running.wait(60) == 143 and "the same command goes on" in rest
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
-    assert (checkpoint / WHOLE).exists() and Path(checkpoint).name != "checkpoint-400"
+    assert (checkpoint / WHOLE).exists() and checkpoint.name != "checkpoint-400"

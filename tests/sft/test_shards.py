@@ -1,51 +1,31 @@
 """FSDP2: weights, gradients, optimizer and average in shards learn what whole ones do, and go on."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from trajectories import words, write_data
+from small_runs import STEADY, command, logged, words
 
 from strokes.agents.bagel import load
 from strokes.sft.trainer import WHOLE
 
-# A large epsilon keeps AdamW from blowing up what is only rounding: gradients that should be 0.
-SHARED = ("packs=2", "steps=4", "save_every=2", "eps=1.0e-3", "evaluation={every: 2, packs: 2, heldout: 0, shown: 2}")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
+SHARED = ("packs=2", "steps=4", "save_every=2", STEADY, "evaluation={every: 2, packs: 2, heldout: 0, shown: 2}")
 SCRIPT = [str(Path(__file__).with_name("sharded.py"))]
 
 
-def command(data, folder, *arguments, processes=2, script=SCRIPT):
-    """The command in processes of torchrun."""
-    env = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] * (processes > 1)
-    full = [sys.executable, *launcher, *script, *words(data), *SHARED, *arguments, f"out={folder}"]
-    return subprocess.run(full, env=env, capture_output=True, text=True, timeout=300, check=False)
+def run(data, folder, *arguments, processes=2, script=SCRIPT):
+    """The command on the small data, in processes of torchrun."""
+    return command(*words(data), *SHARED, *arguments, f"out={folder}", processes=processes, script=script)
 
 
 def done(data, folder, *arguments, processes=2):
     """The folder of a run that came to its end."""
-    found = command(data, folder, *arguments, processes=processes)
+    found = run(data, folder, *arguments, processes=processes)
     assert found.returncode == 0, found.stderr[-3000:]
     return folder
-
-
-def lines(folder, key):
-    return [
-        json.loads(line)[key] for line in (folder / "log.jsonl").read_text().splitlines() if key in json.loads(line)
-    ]
 
 
 def shipped(folder):
@@ -59,7 +39,7 @@ def sharded(data, tmp_path_factory):
 
 @pytest.mark.slow
 def test_whole_weights_are_not_taken_for_shards(data, tmp_path):
-    found = command(data, tmp_path / "run", "fsdp=true", script=["-m", "strokes.sft.train"])
+    found = run(data, tmp_path / "run", "fsdp=true", script=["-m", "strokes.sft.train"])
     assert found.returncode != 0 and "have a GPU each, got 2 on cpu" in found.stderr
 
 
@@ -74,7 +54,7 @@ def test_shards_learn_what_one_process_does(data, sharded, tmp_path):
     one, two = shipped(whole), shipped(sharded)
     assert all(torch.allclose(one[name], two[name], atol=1e-5, rtol=2**-7) for name in one), "written in bfloat16"
     for key in ("loss", "ce", "mse", "grad_norm", "eval_plan", "eval_sketch"):
-        assert lines(whole, key) == pytest.approx(lines(sharded, key), abs=1e-5) and lines(whole, key), key
+        assert logged(whole, key) == pytest.approx(logged(sharded, key), abs=1e-5) and logged(whole, key), key
 
 
 @pytest.mark.slow
@@ -88,7 +68,7 @@ def test_shards_go_on_from_a_checkpoint(data, sharded, tmp_path):
     one, two = shipped(sharded), shipped(half)
     assert all(torch.equal(one[name], two[name]) for name in one)
     for key in ("loss", "ce", "mse", "grad_norm"):
-        assert lines(sharded, key) == lines(half, key), key
+        assert logged(sharded, key) == logged(half, key), key
 
 
 @pytest.mark.slow
@@ -97,14 +77,14 @@ def test_shards_go_on_in_as_many_processes_only(data, sharded, tmp_path):
     (tmp_path / "run" / "metrics.json").unlink()
     whole = tmp_path / "run" / "checkpoints" / "checkpoint-4" / WHOLE
     whole.write_text(json.dumps(json.loads(whole.read_text()) | {"processes": 4}))
-    found = command(data, tmp_path / "run", "fsdp=true")
+    found = run(data, tmp_path / "run", "fsdp=true")
     assert found.returncode != 0 and "Expected 4 processes, for the shards in" in found.stderr
 
 
 @pytest.mark.slow
 def test_shards_in_half_precision_that_are_computed_again_learn_much_the_same(data, sharded, tmp_path):
     folder = done(data, tmp_path / "run", "fsdp=true", "precision=bf16", "gradient_checkpointing=true")
-    exact, rounded = lines(sharded, "mse"), lines(folder, "mse")
+    exact, rounded = logged(sharded, "mse"), logged(folder, "mse")
     last = torch.tensor(rounded).view(torch.int32) & 0xFF  # bits that a mean of two bfloat16 does not have
     assert last.any(), "the loss itself is float32"
     assert exact != rounded and rounded == pytest.approx(exact, rel=0.05)

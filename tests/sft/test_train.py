@@ -1,24 +1,14 @@
 """The command: what can be set, what is refused and how, the paper's settings, the dry run."""
 
 import pytest
-from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
-from trajectories import make_samples, settings, write_data
+from small_runs import composed, make_samples, settings, write_data
 
-from strokes.agents.command import nested
 from strokes.sft.cost import num_tokens
 from strokes.sft.estimate import load_of, memory, meta_model
 from strokes.sft.job import checkpoint_of
 from strokes.sft.sample import Subset
 from strokes.sft.store import write_shard
 from strokes.sft.train import main, train
-from strokes.sft.train_settings import Settings
-
-
-def composed(*overrides):
-    with initialize_config_module("strokes.configs", version_base="1.3"):
-        config = compose("sft", ["out=unused", *overrides])
-    return nested(Settings, OmegaConf.to_container(config, resolve=True), "sft")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from trajectories import settings, write_data
+from small_runs import lines, settings
 
 from strokes.agents.bagel import Tokenizer, load
 from strokes.agents.interleaved import Interleaved
@@ -31,20 +31,11 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
 def finished(data, tmp_path_factory):
     """A run from beginning to end, with a look at what it has learnt on the way."""
     folder = tmp_path_factory.mktemp("run")
     assert train(settings(data, "evaluation.every=3"), folder)
     return folder
-
-
-def lines(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def state(folder, step=6):

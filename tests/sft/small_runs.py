@@ -1,5 +1,10 @@
-"""Small data and settings for the tests of supervised training."""
+"""Small data, runs of a few steps on them, and what these leave in their logs."""
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,8 @@ from strokes.sft.store import write_shard
 from strokes.sft.train_settings import Settings
 
 HABITS = Habits(error_rate=0.5, plan_error_rate=0.1, per_step=(1, 2))
+STEADY = "eps=1.0e-3"
+"""An epsilon so large that AdamW does not blow up what is only rounding: gradients that should be 0."""
 
 
 def make_samples(num: int, subset: Subset = Subset.MULTI_TURN, seed: int = 0, size: int = 48) -> list[Sample]:
@@ -38,9 +45,17 @@ def write_data(folder: Path, num: int = 60) -> Path:
     return folder
 
 
+def composed(*overrides: str) -> Settings:
+    """Of ``strokes-sft`` with these words behind it."""
+    with initialize_config_module("strokes.configs", version_base="1.3"):
+        config = compose("sft", ["out=unused", *overrides])
+    values: Any = OmegaConf.to_container(config, resolve=True)
+    return nested(Settings, values, "sft")
+
+
 def settings(data: Path, *overrides: str) -> Settings:
     """Of a run of a few steps on ``write_data``."""
-    return nested(Settings, values(data, *overrides), "sft")
+    return composed(*words(data), *overrides)
 
 
 def words(data: Path) -> list[str]:
@@ -59,9 +74,21 @@ def words(data: Path) -> list[str]:
     ]
 
 
-def values(data: Path, *overrides: str) -> dict[str, Any]:
-    """The same as plain values."""
-    with initialize_config_module("strokes.configs", version_base="1.3"):
-        config = compose("sft", [*words(data), "out=unused", *overrides])
-    found: Any = OmegaConf.to_container(config, resolve=True)
-    return found
+def command(
+    *arguments: str, processes: int = 1, script: Sequence[str] = ("-m", "strokes.sft.train")
+) -> subprocess.CompletedProcess[str]:
+    """What the command said in processes of its own, of torchrun if there are several."""
+    env = os.environ | {"OMP_NUM_THREADS": "1", "HYDRA_FULL_ERROR": "1"}
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    full = [sys.executable, *launcher, *script, *arguments]
+    return subprocess.run(full, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The log of a run."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def logged(folder: Path, key: str) -> list[Any]:
+    """One of its columns, without the lines that lack it."""
+    return [line[key] for line in lines(folder) if key in line]
