@@ -16,10 +16,10 @@ from ..envs.protocols import Cost, Reply, Session
 from ..envs.stages import Emission, Stage
 from ..envs.transcript import Transcript
 from .bagel.context import ContextItem, Contexts
-from .bagel.generate import Branches, Sampling
 from .bagel.items import Text
 from .bagel.model import Bagel
 from .bagel.pictures import Pictures
+from .bagel.sample import Branches, Sampling
 from .bagel.tokenizer import Tokenizer
 from .one_shot import INSTRUCTION, fixed_words, nearest_stage
 

@@ -23,10 +23,11 @@ from ..envs.stages import Emission, Stage
 from ..envs.transcript import Transcript
 from .bagel.checkpoint import load
 from .bagel.context import Contexts
-from .bagel.generate import Allowed, Branches, Constraint, Sampling, choose, decode_text
+from .bagel.generate import Allowed, Constraint, choose, decode_text
 from .bagel.model import Bagel
 from .bagel.pictures import Pictures
 from .bagel.prefix import Prefixes
+from .bagel.sample import Branches, Sampling
 from .bagel.tokenizer import Tokenizer
 from .interleaved_session import BagelSession, Reader, Said
 

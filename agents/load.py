@@ -14,9 +14,9 @@ from .rollout import ScoreFn
 if TYPE_CHECKING:
     import torch
 
-    from .bagel.generate import Sampling
     from .bagel.model import Bagel
     from .bagel.noise import Noise
+    from .bagel.sample import Sampling
 
 NAMES = (
     *("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", "best-of-n"),
@@ -101,7 +101,7 @@ def sampling_of(settings: Mapping[str, Any], steps: Any, guidance: Any, noise: "
         ValueError: A value of the wrong type or out of its range, or one that nobody knows.
     """
     from .bagel.flow import Renorm
-    from .bagel.generate import Sampling
+    from .bagel.sample import Sampling
 
     given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in settings["sampling"].items()}
     least = {"timestep_shift": 0, "cfg_img_scale": 0, "cfg_renorm_min": 0}

@@ -21,10 +21,10 @@ from ..envs.stages import Emission, Stage
 from ..envs.transcript import Transcript
 from .bagel.checkpoint import load
 from .bagel.context import Contexts
-from .bagel.generate import Branches, Sampling
 from .bagel.items import Text
 from .bagel.model import Bagel
 from .bagel.pictures import Pictures
+from .bagel.sample import Branches, Sampling
 from .bagel.tokenizer import Tokenizer
 
 INSTRUCTION = "Draw it at once."

@@ -22,9 +22,9 @@ from ..envs.protocols import Reply, Transition
 from ..envs.stages import Stage
 from .bagel import flow
 from .bagel.config import BagelConfig
-from .bagel.generate import Sampling
 from .bagel.items import Drawn, StateImage, Text, VitImage
 from .bagel.pictures import as_items
+from .bagel.sample import Sampling
 from .bagel.sequence import Item, pack
 from .bagel.tokenizer import Tokenizer
 from .interleaved_session import heard, prompt_text

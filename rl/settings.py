@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from ..agents.bagel.flow import Kernel
-from ..agents.bagel.generate import Sampling
 from ..agents.bagel.noise import Noise, Window
+from ..agents.bagel.sample import Sampling
 from ..agents.command import check_number
 from ..agents.load import sampling_of
 from ..agents.lora import Lora

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor
 
 from .context import Contexts
-from .generate import Branches, Decoded, Sampled, Sampling, decode_text, sample_images
+from .generate import Decoded, decode_text
 from .items import Text, VaeImage, VitImage
 from .model import Bagel
+from .sample import Branches, Sampled, Sampling, sample_images
 from .tokenizer import Tokenizer
 from .transforms import ImageTransform, to_pixels, to_rgb
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from ...envs.protocols import Transition
 from .config import BagelConfig
 from .context import Contexts
-from .generate import Branches, Sampling, Stochastic, sample_images
 from .items import VaeImage, VitImage
 from .model import Bagel
+from .sample import Branches, Sampling, Stochastic, sample_images
 from .transforms import ImageTransform, to_pixels
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from strokes.agents.bagel import Bagel, BagelConfig, Text, Tokenizer, VaeImage, VitImage, pack
-from strokes.agents.bagel.generate import Sampling
+from strokes.agents.bagel.sample import Sampling
 from strokes.agents.interleaved import Interleaved
 
 TOKENIZER = Path(__file__).parents[1] / "golden" / "bagel" / "checkpoint"

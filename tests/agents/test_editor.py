@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from strokes.agents.bagel.config import BagelConfig
-from strokes.agents.bagel.generate import Sampling
 from strokes.agents.bagel.inferencer import Inferencer
+from strokes.agents.bagel.sample import Sampling
 from strokes.agents.bagel.transforms import ImageTransform
 from strokes.agents.editor import EDITING, Editor
 from strokes.agents.one_shot import OneShot

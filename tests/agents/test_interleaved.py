@@ -8,8 +8,8 @@ import torch
 
 from strokes.agents.bagel import Text, save
 from strokes.agents.bagel.context import Contexts
-from strokes.agents.bagel.generate import Sampling
 from strokes.agents.bagel.prefix import Prefixes
+from strokes.agents.bagel.sample import Sampling
 from strokes.agents.interleaved import CUT, Interleaved
 from strokes.envs import Emission, Stage, Transcript
 from strokes.envs.markup import is_plan, neutralise

@@ -29,7 +29,7 @@ def test_the_painters_habits_are_those_of_demonstrations():
 
 
 def test_the_settings_of_bagel_are_its_recommendation():
-    from strokes.agents.bagel.generate import Sampling
+    from strokes.agents.bagel.sample import Sampling
 
     policy = load("bagel", f"policy.path={GOLDEN}", "policy.dtype=float32", "policy.device=cpu")
     assert policy.pictures.sampling == Sampling()

@@ -6,8 +6,8 @@ import torch
 
 from strokes.agents.bagel import Text
 from strokes.agents.bagel.context import Contexts
-from strokes.agents.bagel.generate import Branches, Sampling
 from strokes.agents.bagel.pictures import Pictures
+from strokes.agents.bagel.sample import Branches, Sampling
 from strokes.agents.one_shot import OneShot
 from strokes.agents.rollout import Rules, chunks, rollout
 from strokes.agents.rollout import play as drive

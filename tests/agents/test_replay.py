@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from strokes.agents.bagel.checkpoint import load
-from strokes.agents.bagel.generate import Sampling
 from strokes.agents.bagel.noise import Noise, Window
+from strokes.agents.bagel.sample import Sampling
 from strokes.agents.bagel.sequence import pack
 from strokes.agents.bagel.tokenizer import Tokenizer
 from strokes.agents.interleaved import CUT, TINY, Interleaved

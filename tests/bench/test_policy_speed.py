@@ -13,8 +13,9 @@ import torch
 
 from strokes.agents.bagel import Bagel, BagelConfig, Text, TokenIds
 from strokes.agents.bagel.context import Contexts
-from strokes.agents.bagel.generate import Allowed, Branches, Sampling, choose, decode_text, sample_images
+from strokes.agents.bagel.generate import Allowed, choose, decode_text
 from strokes.agents.bagel.pictures import Pictures
+from strokes.agents.bagel.sample import Branches, Sampling, sample_images
 from strokes.agents.interleaved import TINY
 
 pytestmark = pytest.mark.bench

@@ -15,10 +15,10 @@ from PIL import Image
 from strokes.agents.bagel import flow
 from strokes.agents.bagel.context import Contexts, View
 from strokes.agents.bagel.embeddings import patchify
-from strokes.agents.bagel.generate import Sampling
 from strokes.agents.bagel.inferencer import Inferencer, infer
 from strokes.agents.bagel.items import Text
 from strokes.agents.bagel.queries import Decoder, Denoiser
+from strokes.agents.bagel.sample import Sampling
 
 GOLDEN = Path(os.environ.get("STROKES_GOLDEN") or Path(__file__).parents[2] / "golden")
 CASES = json.loads((GOLDEN / "bagel" / "manifest.json").read_text())["cases"]

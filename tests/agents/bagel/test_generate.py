@@ -6,7 +6,8 @@ import torch
 
 from strokes.agents.bagel import Bagel, BagelConfig, Text, TokenIds
 from strokes.agents.bagel.context import Contexts
-from strokes.agents.bagel.generate import Allowed, Branches, Sampling, choose, decode_text, sample_images
+from strokes.agents.bagel.generate import Allowed, choose, decode_text
+from strokes.agents.bagel.sample import Branches, Sampling, sample_images
 
 TOKENS = TokenIds(bos_token_id=60, eos_token_id=61, start_of_image=62, end_of_image=63)
 NUM = 6

@@ -2,8 +2,8 @@
 
 import pytest
 
-from strokes.agents.bagel.generate import Sampling
 from strokes.agents.bagel.noise import Noise, Window
+from strokes.agents.bagel.sample import Sampling
 
 KINDS = ("all", "contiguous", "scattered", "progressive")
 
