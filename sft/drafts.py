@@ -18,7 +18,7 @@ from ..envs.stages import Stage
 from ..envs.transcript import Entry, Transcript
 from ..rewards.critics import Query, queries_of
 from ..rewards.review import Walk
-from .multi_turn import MAX_IMAGES, SINGLY
+from .multi_turn import careful
 
 BATCH = 64
 """Drafts that advance together; part of what fixes the result."""
@@ -85,8 +85,7 @@ def begin(task: Task, rng: np.random.Generator, size: int, detour_rate: float, u
         detour_rate: Share of adding steps that are announced detours.
         until: PLAN or SKETCH.
     """
-    per_step = (1, 1) if rng.random() < SINGLY else (1, 2)  # as in multi-turn generation
-    habits = Habits(detour_rate=detour_rate, per_step=per_step, max_images=MAX_IMAGES)
+    habits = careful(rng, detour_rate)
     session = ScriptedSession(Transcript(prompt=task.prompt, size=size, meta=task.meta), size, rng)
     whole, painter = session.transcript, ScriptedPainter(habits)
     while whole.ended is None:

@@ -71,9 +71,7 @@ class ExactMultiTurn:
 
     def _sample(self, task: Task, number: int) -> Sample:
         rng = np.random.default_rng([self.seed, SPLITS.index(self.split), number])
-        fewest_and_most = (1, 1) if rng.random() < SINGLY else (1, 2)
-        habits = Habits(detour_rate=self.detour_rate, per_step=fewest_and_most, max_images=MAX_IMAGES)
-        transcript = demonstrate(task, rng, self.size, habits)
+        transcript = demonstrate(task, rng, self.size, careful(rng, self.detour_rate))
         transcript.id, transcript.seed = f"multi_turn-exact-{self.split}-{self.seed}-{number}", self.seed
         return Sample(
             subset=Subset.MULTI_TURN,
@@ -88,6 +86,12 @@ class ExactMultiTurn:
                 "planned": planned_rounds(transcript),
             },
         )
+
+
+def careful(rng: np.random.Generator, detour_rate: float) -> Habits:
+    """The painter's habits in one drawing without a mistake."""
+    per_step = (1, 1) if rng.random() < SINGLY else (1, 2)
+    return Habits(detour_rate=detour_rate, per_step=per_step, max_images=MAX_IMAGES)
 
 
 def rounds_of(transcript: Transcript) -> list[Sequence[Edit]]:
