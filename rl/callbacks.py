@@ -56,7 +56,7 @@ class Watch(TrainerCallback):
     def _look(self, state: TrainerState) -> None:
         if not state.is_world_process_zero:
             return
-        found = self.heldout.look(state.global_step, self.trainer.draw)
+        found = self.heldout.look(state.global_step, self.trainer.generations.draw)
         self.trainer.log({f"heldout/{name}": value for name, value in found.items()})
         write_run_report(self.heldout.path.parent)
         sampled = f", sampled {found['sampled_strict']:.3f}" if "sampled_strict" in found else ""

@@ -34,11 +34,12 @@ from .callbacks import Terminal, Watch
 from .hacking import HackingMonitor
 from .heldout import HeldOut
 from .judges import SERVERS, imported, make_reward
+from .learning import Learning, Observer
 from .loss import FlowObjective
 from .observers import Filmstrips, SampleTable
 from .run_report import write_run_report
 from .settings import Credit, Flow, Settings
-from .trainer import WHOLE, Learning, Observer, StrokesTrainer
+from .trainer import WHOLE, StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
 PLACES = {"rollout.kind", "rollout.workers", "rollout.address", "rollout.gpus"}
@@ -73,7 +74,7 @@ def train(settings: Settings, folder: Path) -> bool:
         try:
             trainer.train(resume_from_checkpoint=latest_checkpoint(folder))
         finally:
-            trainer.rollouts.close()
+            trainer.generations.rollouts.close()
     state = trainer.state
     if state.global_step < trainer.args.max_steps:
         print(f"stopped after step {state.global_step}; the same command goes on", flush=True)

@@ -11,18 +11,15 @@ replaces four of its private methods (pinned by ``tests/rl/test_trl_contract.py`
   flow's share waits for
 * ``_compute_loss``: TRL's text loss plus the flow loss of ``rl.loss``, each with its own normaliser.
 
-One generation is one call of ``_generate``: episodes seeded by (seed, generation, prompt, member) and nothing else.
-Weights that rollouts ran with are known by their version, the number of the generation they were collected for.
+One generation is one call of ``_generate``, see ``rl.generations``.
 """
 
 import json
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,64 +31,24 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOConfig, GRPOTrainer
 
-from ..agents.bagel.layers import GEN
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.replay import Replayed, Replayer
-from ..agents.rollout import Episode, chunks
 from ..agents.trajectory import Trajectory
 from ..rewards.judge import JudgeUnavailable
-from .advantage import CreditRule, advantages
+from .advantage import advantages
 from .buffer import load_buffer, save_buffer
 from .gauges import Gauges
-from .loss import FlowObjective, Steps
-from .sync import Weights, collect, swapped
+from .generations import Generations, Task
+from .learning import Learning
+from .loss import Steps
+from .sync import collect, swapped
 from .workers import Rollouts
 
 WHOLE = "whole"
 """A file in every checkpoint whose parts, of all processes, are there."""
 LEARNT = "learnt.safetensors"
 """All weights that learn, in their own precision, where there are no adapters."""
-Task = tuple[str, Mapping[str, Any]]
-"""A prompt and what rewards need to know of it."""
-
-
-class Observer(Protocol):
-    """Watches what is drawn."""
-
-    def on_rollouts(
-        self, step: int, trajectories: Sequence[Trajectory], credits: Sequence[np.ndarray]
-    ) -> Mapping[str, float]:
-        """A generation of this process, with the advantages of its emissions, float32 (emissions,) each.
-
-        Returns:
-            Figures for the log, by name; may be empty.
-        """
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Learning:
-    """What the joint objective adds to TRL's settings."""
-
-    credit: CreditRule
-    objective: FlowObjective
-    text_coef: float = 1.0
-    """Factor on TRL's text loss; 0 trains images alone."""
-    flow_coef: float = 1.0
-    """Factor on the flow loss; 0 trains texts alone."""
-    gen_learning_rate: float | None = None
-    """Of the gen expert (and what embeds latents); ``None``: that of the und expert, ``args.learning_rate``."""
-    chunk_size: int = 16
-    """Episodes drawn as one batch; see ``agents.rollout``."""
-    max_staleness: int = 0
-    """Generations that rollouts may be ahead of the weights they are trained with: 0 is synchronous. The next
-    generations are admitted early, with the weights of that moment; none is ever discarded."""
-    max_missing: float = 1.0
-    """Share of a generation's emissions that may be without credit because a verdict is missing; beyond it training
-    stops, to be gone on with when the judge is mended."""
-    observers: Sequence[Observer] = ()
-    """Told of every generation."""
 
 
 class StrokesTrainer(GRPOTrainer):
@@ -127,16 +84,12 @@ class StrokesTrainer(GRPOTrainer):
         """
         _check(args, learning, kwargs.get("peft_config"), len(tasks))
         self._has_adapters = kwargs.get("peft_config") is not None
-        self.tasks, self.rollouts, self.replayer, self.learning = list(tasks), rollouts, replayer, learning
-        self.tokens = tokenizer
-        self._generation = 0  # of the next call of `_generate`
-        self._admitted: deque[tuple[int, Any, Weights]] = deque()  # generation, ticket, weights
-        self._behaviour: Weights | None = None  # weights that the buffer's trajectories were drawn with
+        self.tokens, self.replayer, self.learning = tokenizer, replayer, learning
         self._drawn: list[Trajectory] = []
         self._replayed: list[Replayed] | None = None  # None while TRL asks for log-probs that are filled in later
         self._fresh_until = -1
         args.shuffle_dataset = False  # the tasks come in their order
-        rows = [{"prompt": prompt, "meta": json.dumps(meta)} for prompt, meta in self.tasks]
+        rows = [{"prompt": prompt, "meta": json.dumps(meta)} for prompt, meta in tasks]
         super().__init__(
             model=model,
             reward_funcs=[outcome],
@@ -146,6 +99,29 @@ class StrokesTrainer(GRPOTrainer):
             **kwargs,
         )
         self.gauges = Gauges(self.accelerator, self._note, model.dtype)
+        self.generations = self._generations(tasks, rollouts)
+
+    def _generations(self, tasks: Sequence[Task], rollouts: Rollouts) -> Generations:
+        args = self.args
+        steps = args.max_steps * args.gradient_accumulation_steps
+        return Generations(
+            tasks=list(tasks),
+            rollouts=rollouts,
+            collect=lambda version: collect(self.accelerator.unwrap_model(self.model), version),
+            num=math.ceil(steps / self._steps_per_generation),
+            prompts=args.generation_batch_size // self.num_generations,
+            group=self.num_generations,
+            seed=args.seed,
+            chunk_size=self.learning.chunk_size,
+            max_staleness=self.learning.max_staleness,
+            processes=self.accelerator.num_processes,
+            rank=self.accelerator.process_index,
+        )
+
+    @property
+    def _steps_per_generation(self) -> int:
+        """Micro-steps that learn from one generation."""
+        return self.args.steps_per_generation * self.num_iterations
 
     def _note(self, name: str, value: float) -> None:
         values = self._metrics["train" if self.model.training else "eval"][name]
@@ -156,55 +132,8 @@ class StrokesTrainer(GRPOTrainer):
 
     # Rollout ----------------------------------------------------------------------------------------
 
-    def episodes(self, generation: int) -> list[Episode]:
-        """This process's episodes of a generation; members of a group are consecutive in the whole of it."""
-        group = self.num_generations
-        num_prompts = self.args.generation_batch_size // group
-        usable = len(self.tasks) // num_prompts * num_prompts  # the sampler drops an incomplete generation
-        start = generation * num_prompts % usable
-        (every,) = chunks(
-            self.tasks[start : start + num_prompts],
-            seed=self.args.seed,
-            step=generation,
-            num_members=group,
-            chunk_size=num_prompts * group,
-        )
-        share = len(every) // self.accelerator.num_processes
-        first = self.accelerator.process_index * share
-        return every[first : first + share]
-
-    def _draw(self) -> list[Trajectory]:
-        """The trajectories of the next generation, drawn now or admitted earlier."""
-        generation = self._generation
-        args = self.args
-        num = math.ceil(
-            args.max_steps * args.gradient_accumulation_steps / (args.steps_per_generation * self.num_iterations)
-        )
-        end = max(generation + 1, min(generation + self.learning.max_staleness + 1, num))
-        for ahead in range(generation + len(self._admitted), end):
-            weights = collect(self.accelerator.unwrap_model(self.model), generation)
-            self._admit(ahead, weights)
-        number, ticket, self._behaviour = self._admitted.popleft()
-        assert number == generation
-        self._generation += 1
-        return [trajectory for chunk in self.rollouts.wait(ticket) for trajectory in chunk]
-
-    def _admit(self, generation: int, weights: Weights) -> None:
-        work = self._chunks(self.episodes(generation))
-        self._admitted.append((generation, self.rollouts.submit(work, weights), weights))
-
-    def _chunks(self, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:
-        size = self.learning.chunk_size
-        return [episodes[k : k + size] for k in range(0, len(episodes), size)]
-
-    def draw(self, episodes: Sequence[Episode], *, is_greedy: bool) -> list[Trajectory]:
-        """Episodes drawn with the weights of the moment, as the policy is evaluated or as it learns."""
-        weights = collect(self.accelerator.unwrap_model(self.model), self._generation)
-        ticket = self.rollouts.submit(self._chunks(episodes), weights, is_greedy=is_greedy)
-        return [trajectory for chunk in self.rollouts.wait(ticket) for trajectory in chunk]
-
     def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
-        drawn = self._drawn = self._draw()
+        drawn = self._drawn = self.generations.draw_next()
         if [trajectory.transcript.prompt for trajectory in drawn] != list(prompts):
             raise ValueError(
                 "Expected TRL to ask for the prompts of this generation in their order; a sampler or data loader of "
@@ -217,7 +146,7 @@ class StrokesTrainer(GRPOTrainer):
         logps = [[logp for _, _, reply in t.own() for logp in reply.logps] or [0.0] for t in drawn]
         prompt_ids = [self.tokens.encode(prompt) for prompt in prompts]
         texts = self._tokenizer.batch_decode(completions)
-        self.gauges.drawings(drawn, self.rollouts.stats)
+        self.gauges.drawings(drawn, self.generations.rollouts.stats)
         return prompt_ids, completions, masks, texts, logps, {"trajectory": drawn}, None, []
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -261,8 +190,7 @@ class StrokesTrainer(GRPOTrainer):
     # Replay -----------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        every = self.args.steps_per_generation * self.num_iterations
-        is_new = self._buffered_inputs is None or self._step % every == 0
+        is_new = self._buffered_inputs is None or self._step % self._steps_per_generation == 0
         inputs = super()._prepare_inputs(generation_batch)
         if is_new and self.model.training:
             self._fresh_until = self.state.global_step
@@ -275,10 +203,9 @@ class StrokesTrainer(GRPOTrainer):
 
         With one update on fresh weights the loss's own detached values are the old ones, and nothing is computed.
         """
-        every = self.args.steps_per_generation * self.num_iterations
         stale = self.learning.max_staleness > 0
-        if stale or self.args.gradient_accumulation_steps % every != 0:
-            drew = self._behaviour if stale else None
+        if stale or self.args.gradient_accumulation_steps % self._steps_per_generation != 0:
+            drew = self.generations.behaviour if stale else None
             behaviour = nullcontext() if drew is None else swapped(self.accelerator.unwrap_model(self.model), drew)
             old = self._replay_quietly(batch, behaviour)
             batch["old_per_token_logps"] = self._padded([each.logps for each in old], batch)
@@ -337,17 +264,12 @@ class StrokesTrainer(GRPOTrainer):
     # Optimizer --------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Two groups: the und expert at ``args.learning_rate``, the gen expert at its own."""
+        """Two groups, see ``Learning.groups``."""
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
-            named = [(n, p) for n, p in (model or self.model).named_parameters() if p.requires_grad]
-            rate = self.learning.gen_learning_rate
-            groups = [
-                {"params": [p for n, p in named if not is_gen(n)], "lr": self.args.learning_rate},
-                {"params": [p for n, p in named if is_gen(n)], "lr": self.args.learning_rate if rate is None else rate},
-            ]
+            groups = self.learning.groups(model or self.model, self.args.learning_rate)
             decay = {"weight_decay": self.args.weight_decay}
-            self.optimizer = kind([{**group, **decay} for group in groups if group["params"]], **options)
+            self.optimizer = kind([{**group, **decay} for group in groups], **options)
         return self.optimizer
 
     # Checkpoints ------------------------------------------------------------------------------------
@@ -367,16 +289,17 @@ class StrokesTrainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        behaviour = self.generations.behaviour
         position = {
             "trl": trl.__version__,
             "global_step": self.state.global_step,
             "micro_step": self._step,
-            "generation": self._generation,
+            "generation": self.generations.next,
             "fresh_until": self._fresh_until,
-            "behaviour": None if self._behaviour is None else self._behaviour.version,
+            "behaviour": None if behaviour is None else behaviour.version,
         }
-        admitted = [(number, weights) for number, _, weights in self._admitted]
-        save_buffer(folder / f"rollouts-{self.accelerator.process_index}", position, self._buffered_inputs, admitted)
+        part = folder / f"rollouts-{self.accelerator.process_index}"
+        save_buffer(part, position, self._buffered_inputs, self.generations.admitted)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             (folder / WHOLE).touch()
@@ -403,22 +326,15 @@ class StrokesTrainer(GRPOTrainer):
                 f"Expected in {str(folder)!r} the rollouts of step {self.state.global_step}, got those of step "
                 f"{position['global_step']}; resume from a checkpoint whose files belong together."
             )
-        self._step, self._generation = position["micro_step"], position["generation"]
+        self._step, self.generations.next = position["micro_step"], position["generation"]
         self._fresh_until = position["fresh_until"]
         for number, weights in admitted:
-            self._admit(number, weights)
+            self.generations.admit(number, weights)
 
 
 def outcome(trajectory: Sequence[Trajectory], **_: Any) -> list[float | None]:
     """TRL's reward function: the outcome of each trajectory, ``None`` where there is no verdict."""
     return [None if each.score is None else each.score.total for each in trajectory]
-
-
-def is_gen(name: str) -> bool:
-    """Whether a parameter belongs to the gen expert, or embeds or reads latents."""
-    return GEN in name or any(
-        f"{part}." in name for part in ("vae2llm", "llm2vae", "time_embedder", "latent_pos_embed")
-    )
 
 
 def _check(args: GRPOConfig, learning: Learning, peft_config: Any, num_tasks: int) -> None:

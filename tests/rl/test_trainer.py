@@ -11,8 +11,9 @@ import torch
 
 from strokes.envs.protocols import Score
 from strokes.rewards.judge import JudgeUnavailable
+from strokes.rl.learning import is_gen
 from strokes.rl.train import latest_checkpoint, make_trainer, train
-from strokes.rl.trainer import WHOLE, is_gen
+from strokes.rl.trainer import WHOLE
 
 
 def _trainer(small, tmp_path, *overrides):
