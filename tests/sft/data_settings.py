@@ -1,9 +1,8 @@
 """Settings of strokes-data for its tests."""
 
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from strokes.agents.command import nested
+from strokes.agents.command import settings_from
 from strokes.sft.build_settings import Settings
 
 SMALL = ("subset=multi_turn", "scale=0.0012", "validation=0.1", "chunk_size=16", "audit=false")
@@ -14,4 +13,4 @@ RULES = ("conflict.source=symbolic", "alignment.source=corrupted")
 
 def composed(*overrides) -> Settings:
     with initialize_config_module("strokes.configs", version_base="1.3"):
-        return nested(Settings, OmegaConf.to_container(compose("data", ["out=x", *overrides]), resolve=True), "data")
+        return settings_from(compose("data", ["out=x", *overrides]), Settings, "data")

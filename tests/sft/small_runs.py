@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 from hydra import compose, initialize_config_module
-from omegaconf import OmegaConf
 
-from strokes.agents.command import nested
+from strokes.agents.command import settings_from
 from strokes.agents.scripted import Habits, demonstrate
 from strokes.envs.scenes.tasks import sample_task
 from strokes.sft.sample import Sample, Subset
@@ -49,8 +48,7 @@ def composed(*overrides: str) -> Settings:
     """Of ``strokes-sft`` with these words behind it."""
     with initialize_config_module("strokes.configs", version_base="1.3"):
         config = compose("sft", ["out=unused", *overrides])
-    values: Any = OmegaConf.to_container(config, resolve=True)
-    return nested(Settings, values, "sft")
+    return settings_from(config, Settings, "sft")
 
 
 def settings(data: Path, *overrides: str) -> Settings:

@@ -1,15 +1,13 @@
 """strokes-data: chunks that depend on nothing else, builds that go on."""
 
 import hashlib
-import io
 import json
 import re
 import sys
-import tarfile
 
 import pytest
 from data_settings import RULES, SMALL, composed
-from PIL import Image
+from genref_tar import record, shard
 
 from strokes.sft import build
 from strokes.sft.build import main
@@ -196,21 +194,8 @@ def test_a_full_disk_ends_the_build_in_one_line(strokes_data, tmp_path, monkeypa
     assert "No space left" in capsys.readouterr().err and not digests(tmp_path)
 
 
-def genref_shard(path, num):
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 32), "red").save(buffer, "JPEG")
-    with tarfile.open(path, "w") as tar:
-        for k in range(num):
-            texts = {"reflection.txt": f"Add {k} more cats.", "prompt.txt": f"{k} cats on a mat", "subset.txt": "rule"}
-            files = {"good_image.jpg": buffer.getvalue(), "bad_image.jpg": buffer.getvalue()}
-            for name, data in (files | {name: text.encode() for name, text in texts.items()}).items():
-                entry = tarfile.TarInfo(f"{k:04d}.{name}")
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
-
-
 def test_genref_becomes_alignment_data(strokes_data, tmp_path, capsys):
-    genref_shard(tmp_path / "genref_0.tar", 40)
+    shard(tmp_path / "genref_0.tar", map(record, range(40)))
     options = ("subset=alignment", "alignment.source=genref", "validation=0", "alignment.genref=[genref_0.tar]")
     assert strokes_data(*options, "scale=0.0004", "out=x") == 0
     dataset = DataSet(tmp_path / "x")

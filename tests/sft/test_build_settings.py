@@ -6,7 +6,7 @@ import pytest
 from data_settings import SMALL, composed
 from omegaconf import OmegaConf
 
-from strokes.agents.command import nested
+from strokes.agents.command import settings_from
 from strokes.sft.build import jobs
 from strokes.sft.build_settings import Settings
 from strokes.sft.sample import Subset
@@ -90,4 +90,4 @@ def defaults():
 def test_wrong_settings_are_refused(defaults, wrong):
     changed = OmegaConf.merge(OmegaConf.create(defaults), OmegaConf.from_dotlist([wrong]))
     with pytest.raises(ValueError, match=WRONG[wrong]):
-        nested(Settings, OmegaConf.to_container(changed), "data")
+        settings_from(changed, Settings, "data")

@@ -1,11 +1,10 @@
 """GenRef's shards as alignment samples, from small tar files made here."""
 
-import io
 import tarfile
 from collections import Counter
 
 import pytest
-from PIL import Image
+from genref_tar import add, jpeg, record, shard
 
 from strokes.envs import Stage
 from strokes.envs.markup import parse_inspection, parse_plan
@@ -15,34 +14,6 @@ from strokes.sft.genref import GenRefAlignment, rewritten
 from strokes.sft.genref_shards import FIELDS, read_pairs
 from strokes.sft.rows import from_row, to_row
 from strokes.sft.sample import Subset
-
-
-def jpeg(value, size=(24, 16)):
-    buffer = io.BytesIO()
-    Image.new("RGB", size, (value, 90, 200)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def record(k, **changes):
-    files = {
-        "good_image.jpg": jpeg(250),
-        "bad_image.jpg": jpeg(10),
-        "reflection.txt": f"The dog number {k} is blue. Make the dog brown.".encode(),
-        "prompt.txt": f"a brown dog number {k} on a sofa".encode(),
-        "subset.txt": b"rule",
-    }
-    files |= changes
-    return {name: data for name, data in files.items() if data is not None}
-
-
-def shard(path, records):
-    with tarfile.open(path, "w") as tar:
-        for k, files in enumerate(records):
-            for name, data in files.items():
-                info = tarfile.TarInfo(f"part.1/{k:06d}.{name}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture
@@ -154,21 +125,15 @@ def test_a_tar_cut_between_two_records_is_noticed(tar):
         list(read_pairs(tar))
 
 
-def added(tar, name, data=None):
-    info = tarfile.TarInfo(name)
-    info.type, info.size = (tarfile.DIRTYPE, 0) if data is None else (tarfile.REGTYPE, len(data))
-    tar.addfile(info, io.BytesIO(data or b""))
-
-
 def test_folders_and_hidden_files_are_no_records(tmp_path):
     """As a tar of a whole folder has them, before, between and after the records."""
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         for name in ("part", "part/._000000.prompt.txt", "part/.DS_Store"):
-            added(tar, name, b"x" * 600 if "." in name else None)
+            add(tar, name, b"x" * 600 if "." in name else None)
         for name, data in record(0).items():
-            added(tar, f"part/000000.{name}", data)
-            added(tar, f"part/._000000.{name}", b"x")
-        added(tar, "empty")
+            add(tar, f"part/000000.{name}", data)
+            add(tar, f"part/._000000.{name}", b"x")
+        add(tar, "empty")
     plain = shard(tmp_path / "b.tar", [record(0)])
     (pair,) = read_pairs(tmp_path / "a.tar")
     assert pair.key == "part/000000" and pair.good == next(read_pairs(plain)).good
@@ -212,13 +177,9 @@ class Critic:
     """Finds dark pictures wrong, whatever the pair says."""
 
     def judge(self, queries):
-        judged = [(q.canvas[0, 0, 0] > 200, q) for q in queries]
-        return [
-            Judgement(p_yes=1.0, explanation="every object is there.")
-            if good
-            else Judgement(p_yes=0.0, explanation="the dog is blue", correction="change the dog to brown")
-            for good, _ in judged
-        ]
+        good = Judgement(p_yes=1.0, explanation="every object is there.")
+        bad = Judgement(p_yes=0.0, explanation="the dog is blue", correction="change the dog to brown")
+        return [good if query.canvas[0, 0, 0] > 200 else bad for query in queries]
 
 
 def test_a_critic_has_the_words_and_what_it_sees_differently_is_left_out(tmp_path):
