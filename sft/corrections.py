@@ -13,10 +13,13 @@ import numpy as np
 from ..envs.markup import Inspection
 from ..envs.scenes.changes import Edit, Thing, apply, broken, plan_faults
 from ..envs.scenes.graph import Graph
+from ..envs.scenes.language import Report, describe_report
 from ..rewards.critics import Judgement
 
 FOLLOWS = "the sketch follows the plan"
 """How an inspection begins that finds nothing wrong; in the mini-world and in the words of critics alike."""
+COMPLETE = describe_report(Report(complete=True))
+"""All of it where nothing is missing either."""
 _BRACKETS = str.maketrans("<>", "\u2039\u203a")
 """Angle brackets are structure; in a critic's words they become look-alikes."""
 

@@ -19,14 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from ..envs.markup import Inspection, Plan
-from ..envs.scenes.language import Report, describe_report
 from ..envs.stages import Stage
 from ..envs.transcript import Entry, Transcript
 from ..rewards.critics import Critic, Judgement, Query
 from ..rewards.judge import JudgeClient
 from .alignment import NUM, POSITIVES
 from .benchmark_prompts import is_benchmark, normalised
-from .corrections import inspection_of, one_line
+from .corrections import COMPLETE, inspection_of, one_line
 from .genref_shards import SUBSETS, Pair, read_pairs
 from .multi_turn import CHUNK
 from .quotas import quota
@@ -194,10 +193,6 @@ class GenRefAlignment:
             split=self.split,
             provenance={"source": "genref", **notes, "words": "reflection" if self.critic is None else "critic"},
         )
-
-
-COMPLETE = describe_report(Report(complete=True))
-"""What is said of a good picture: one step draws all of the prompt."""
 
 
 def prompt_hash(prompt: str) -> str:

@@ -21,11 +21,10 @@ from ..agents.remote_chat import Inquiry, consult
 from ..envs.markup import Inspection, Plan
 from ..envs.protocols import Chat
 from ..rewards.question import Judge, Request
+from .corrections import COMPLETE, FOLLOWS
 from .multi_turn import DETOUR_RATE, MAX_IMAGES
 from .real_graphs import PHOTO, RealGraph
 from .story_questions import DETOURS, NARRATE, REWRITE, TRUE_DETOUR, TRUE_STORY, read_detour, read_plans, refusal
-
-FOLLOWS = "the sketch follows the plan"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +197,7 @@ def _missing(outline: Outline) -> list[str]:
 def _inspection(missing: str, pending: str = "") -> Inspection:
     """The positive inspection, in the mini-world's form."""
     if not missing and not pending:
-        return Inspection(f"{FOLLOWS} and the prompt is complete")
+        return Inspection(COMPLETE)
     parts = [FOLLOWS, missing and f"still missing: {missing}", pending and f"still to change: {pending}"]
     return Inspection("; ".join(part for part in parts if part))
 
