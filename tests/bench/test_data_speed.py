@@ -21,24 +21,11 @@ pytestmark = pytest.mark.bench
 CHUNK = 500
 
 
-def calibration() -> float:
-    """Rounds per second of a loop of plain Python and small NumPy calls, as the painter is made of."""
-    grid, start = np.arange(48 * 48 * 3, dtype=np.float32), time.process_time()
-    for k in range(2000):
-        float((grid * (k % 7)).sum())
-        sum(range(200))
-    return 2000 / (time.process_time() - start)
-
-
-def report(capsys, what: str, rate: float, wanted: str) -> None:
-    with capsys.disabled():
-        print(f"\n{what}: {rate:,.0f} samples per second of a core (wanted {wanted}; calibration {calibration():,.0f})")
-
-
-def rate(work: Callable[[], int]) -> float:
+def rate(work: Callable[[], int]) -> str:
+    """Of samples that ``work`` says it is done with."""
     start = time.process_time()
     num = work()
-    return num / (time.process_time() - start)
+    return f"{num / (time.process_time() - start):,.0f} samples per second of a core"
 
 
 MAKERS: dict[str, tuple[Maker, str]] = {
@@ -49,7 +36,7 @@ MAKERS: dict[str, tuple[Maker, str]] = {
 
 
 @pytest.mark.parametrize("name", MAKERS)
-def test_building(capsys, name):
+def test_building(report, name):
     maker, wanted = MAKERS[name]
     maker.make(0, 40)  # sprites, prototypes and prompts
     samples: list[Sample] = []
@@ -59,21 +46,22 @@ def test_building(capsys, name):
         shard_bytes(samples)
         return CHUNK
 
-    report(capsys, f"{name}, made and encoded", rate(build), wanted)
-    report(capsys, f"{name}, audited", rate(lambda: audit(samples).samples), "130: all data in 4 minutes on two cores")
+    report(f"{name}, made and encoded: {rate(build)}", wanted)
+    report(f"{name}, audited: {rate(lambda: audit(samples).samples)}", "130: all data in 4 minutes on two cores")
 
 
-def test_the_prompts_of_a_whole_build(capsys):
+def test_the_prompts_of_a_whole_build(report):
     start = time.process_time()
     ExactMultiTurn(num=NUM).make(0, 1)
-    with capsys.disabled():
-        print(f"\nprompts: {time.process_time() - start:.1f} s once a process (calibration {calibration():,.0f})")
+    report(f"prompts: {time.process_time() - start:.1f} s once a process")
 
 
-def test_reading(capsys, tmp_path):
+def test_reading(report, tmp_path):
     write_shard(tmp_path / "a.parquet", ExactMultiTurn(num=CHUNK).make(0, CHUNK))
     dataset = DataSet(tmp_path)
     orders = {"in order": range(CHUNK), "shuffled": np.random.default_rng(0).permutation(CHUNK).tolist()}
     for name, order in orders.items():
-        report(capsys, f"read {name}", rate(lambda order=order: len([dataset[k] for k in order])), "1,000")
-    report(capsys, "texts read", rate(lambda: len(dataset.column("segments.text"))), "10,000")
+        found = rate(lambda order=order: len([dataset[k] for k in order]))
+        report(f"read {name}: {found}", "1,000")
+    found = rate(lambda: len(dataset.column("segments.text")))
+    report(f"texts read: {found}", "10,000")

@@ -32,20 +32,6 @@ print(time.process_time() - start, "torch" in sys.modules)
 """
 
 
-def calibration() -> float:
-    """Rounds per second of a loop of plain Python and small NumPy calls, as the environment is made of."""
-    grid, start = np.arange(48 * 48 * 3, dtype=np.float32), time.process_time()
-    for k in range(2000):
-        float((grid * (k % 7)).sum())
-        sum(range(200))
-    return 2000 / (time.process_time() - start)
-
-
-def report(capsys, what: str, rate: float, wanted: str) -> None:
-    with capsys.disabled():
-        print(f"\n{what}: {rate:,.0f} per second (wanted {wanted}; calibration {calibration():,.0f})")
-
-
 def drawings(count: int, size: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [render(sample_layout(sample_task(rng).graph, rng, size).scene) for _ in range(count)]
@@ -67,25 +53,25 @@ def rate(env: CanvasEnv, images: list[np.ndarray], timed: frozenset[Stage]) -> f
     return steps / spent
 
 
-def test_steps_with_text_rewards(capsys):
+def test_steps_with_text_rewards(report):
     env = CanvasEnv(["a red circle left of a blue square"], Grammar(), budget=30)
     images = drawings(4, 48) * 300
     rate(env, images[:50], frozenset(Stage))
-    report(capsys, "steps with text rewards", rate(env, images, frozenset(Stage)), "2,000")
+    report(f"steps with text rewards: {rate(env, images, frozenset(Stage)):,.0f} per second", "2,000")
 
 
 @pytest.mark.parametrize("size", [48, 64])
-def test_image_steps_with_the_detector(capsys, size):
+def test_image_steps_with_the_detector(report, size):
     reward = Sum(parts={"scene": SceneReward(), "form": Grammar()})
     env = CanvasEnv(["a red circle left of a blue square"], reward, size=size, budget=12)
     images = drawings(400, size)
     rate(env, images[:60], frozenset(Stage))  # sprites and prototypes
     speed = rate(env, images[60:], frozenset({Stage.SKETCH}))
-    report(capsys, f"image steps with the detector, {size} px", speed, "500")
+    report(f"image steps with the detector, {size} px: {speed:,.0f} per second", "500")
 
 
 @pytest.mark.parametrize("size", [48, 64, 128, 512])
-def test_detections(capsys, size):
+def test_detections(report, size):
     images = drawings(200, size)
     noisy = [np.clip(i + np.random.default_rng(0).normal(0, 20, i.shape), 0, 255).astype(np.uint8) for i in images]
     for name, batch in (("clean", images), ("noisy", noisy)):
@@ -96,14 +82,14 @@ def test_detections(capsys, size):
         start = time.process_time()
         for image in batch:
             detect(image)
-        report(capsys, f"detections, {size} px, {name}", len(batch) / (time.process_time() - start), "1,000 at 48 px")
+        speed = len(batch) / (time.process_time() - start)
+        report(f"detections, {size} px, {name}: {speed:,.0f} per second", "1,000 at 48 px")
 
 
-def test_import_time(capsys):
+def test_import_time(report):
     runs = [
         subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True) for _ in range(5)
     ]
     seconds, torch = zip(*(run.stdout.split() for run in runs), strict=True)
     assert set(torch) == {"False"}
-    with capsys.disabled():
-        print(f"\nimport strokes.envs: {min(map(float, seconds)):.2f} s (wanted 0.6; calibration {calibration():,.0f})")
+    report(f"import strokes.envs: {min(map(float, seconds)):.2f} s", "0.6")
