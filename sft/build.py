@@ -28,6 +28,7 @@ from ..agents.pool import Pool, Resources, Task, start_ray, stop_ray
 from ..agents.run_folder import RunFolder
 from .audit import Audit, audit
 from .build_settings import Settings
+from .chunks import num_chunks
 from .data_card import card
 from .makers import make_maker, sampler_policy
 from .sample import Maker, Subset
@@ -78,7 +79,7 @@ def jobs(settings: Settings) -> list[Job]:
     found = []
     for subset, split in product(settings.subsets, SPLITS):
         num, size = settings.num(subset, split), settings.chunk_size
-        found += [Job(subset, split, k, min(size, num - k * size)) for k in range(-(-num // size))]
+        found += [Job(subset, split, k, min(size, num - k * size)) for k in range(num_chunks(num, size))]
     return found
 
 

@@ -25,13 +25,13 @@ from ..rewards.critics import Critic, Judgement, Query
 from ..rewards.judge import JudgeClient
 from .alignment import NUM, POSITIVES
 from .benchmark_prompts import is_benchmark, normalised
+from .chunks import check_chunks, num_chunks, place_of
 from .corrections import COMPLETE, inspection_of, one_line
 from .genref_shards import SUBSETS, Pair, read_pairs
 from .multi_turn import CHUNK
 from .quotas import quota
 from .rows import decode_image
 from .sample import Sample, Subset
-from .scene_prompts import SPLITS, VALIDATION_EVERY
 from .store import OnBad
 
 WAVE = 32
@@ -83,8 +83,7 @@ class GenRefAlignment:
             raise ValueError("Expected shards of GenRef such as genref_0.tar, got none.")
         if unknown := sorted(set(self.subsets) - set(SUBSETS)):
             raise ValueError(f"Expected subsets of GenRef among {', '.join(SUBSETS)}, got {', '.join(unknown)}.")
-        if self.split not in SPLITS:
-            raise ValueError(f"Expected split among {', '.join(SPLITS)}, got {self.split!r}.")
+        check_chunks(self.split, self.num, self.chunk_size)
 
     def make(self, chunk: int, num: int) -> list[Sample]:
         """The first ``num`` samples of a chunk.
@@ -100,7 +99,6 @@ class GenRefAlignment:
         start, counts = chunk * self.chunk_size, Counter[str]()
         positives, negatives = quota(Subset.ALIGNMENT, start, num)
         wanted, found = {True: positives, False: negatives}, list[tuple[Transcript, bool, Pair]]()
-        wave = list[tuple[Pair, bool]]()
         pairs = self._pairs(chunk, counts)
         while any(wanted.values()):
             wave = self._wave(pairs, wanted)
@@ -117,18 +115,16 @@ class GenRefAlignment:
 
     def _pairs(self, chunk: int, counts: Counter[str]) -> Iterator[Pair]:
         """The chunk's share of the prompts, without those of benchmarks, and what came before."""
-        num_chunks = -(-self.num // self.chunk_size)
-        if not 0 <= chunk < num_chunks:
-            raise ValueError(f"Expected chunk in [0, {num_chunks}), got {chunk!r}.")
-        first = chunk * len(self.paths) // num_chunks
+        chunks = num_chunks(self.num, self.chunk_size)
+        if not 0 <= chunk < chunks:
+            raise ValueError(f"Expected chunk in [0, {chunks}), got {chunk!r}.")
+        first = chunk * len(self.paths) // chunks
         said = set[tuple[str, str]]()
         for path in (*self.paths[first:], *self.paths[:first]):
             for pair in read_pairs(path, subsets=self.subsets, on_bad=self.on_bad, counts=counts):
-                number = int(prompt_hash(pair.prompt)[:15], 16)
-                split = SPLITS[number % VALIDATION_EVERY == 0]
-                key = (normalised(pair.prompt), normalised(pair.reflection))
-                if split != self.split or number // VALIDATION_EVERY % num_chunks != chunk:
+                if place_of(int(prompt_hash(pair.prompt)[:15], 16), chunks) != (self.split, chunk):
                     continue
+                key = (normalised(pair.prompt), normalised(pair.reflection))
                 reason = "a benchmark's prompt" if is_benchmark(pair.prompt, self.excluded) else ""
                 reason = reason or ("said before" if key in said else "")
                 said.add(key)

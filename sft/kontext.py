@@ -38,6 +38,7 @@ from ..envs.transcript import Transcript
 from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.question import Judge
+from .chunks import num_chunks, place_of
 from .edit_filter import Painted, rejections
 from .multi_turn import CHUNK, DETOUR_RATE, MAX_IMAGES, NUM
 from .real_graphs import RealGraph, Vocabulary
@@ -208,15 +209,13 @@ class KontextMultiTurn:
 
         A graph belongs to one split and in it to one chunk by its hash, so that none is drawn twice.
         """
-        num_chunks, drawn = -(-self.num // self.chunk_size), set[str]()
-        if not 0 <= chunk < num_chunks:
-            raise ValueError(f"Expected chunk in [0, {num_chunks}), got {chunk!r}.")
-        share = 1 / num_chunks if self.split == "train" else 1 / num_chunks / VALIDATION_EVERY
+        chunks, drawn = num_chunks(self.num, self.chunk_size), set[str]()
+        if not 0 <= chunk < chunks:
+            raise ValueError(f"Expected chunk in [0, {chunks}), got {chunk!r}.")
+        share = 1 / chunks if self.split == "train" else 1 / chunks / VALIDATION_EVERY
 
         def is_wanted(key: str) -> bool:
-            number = _number(key)
-            is_own = _split(number) == self.split and number // VALIDATION_EVERY % num_chunks == chunk
-            return is_own and key not in drawn
+            return place_of(_number(key), chunks) == (self.split, chunk) and key not in drawn
 
         for number in count():
             rng = np.random.default_rng(np.random.SeedSequence((self.seed, chunk, number)))
@@ -282,15 +281,11 @@ class KontextMultiTurn:
 
 def split_of(graph: RealGraph) -> str:
     """ "train" or "validation", by the graph's hash, as in the mini-world."""
-    return _split(_number(graph.canonical_hash()))
+    return place_of(_number(graph.canonical_hash()), 1)[0]
 
 
 def _number(key: str) -> int:
     return int(key[-8:], 16)
-
-
-def _split(number: int) -> str:
-    return SPLITS[number % VALIDATION_EVERY == 0]
 
 
 def _told(counts: Mapping[str, Any]) -> str:
