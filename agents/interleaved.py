@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from ..envs.markup import is_plan
-from ..envs.protocols import Cost, Reply, Session
+from ..envs.protocols import Cost, Reply, Session, Watcher
 from ..envs.stages import Emission, Stage
 from ..envs.transcript import Transcript
 from .bagel.checkpoint import load
 from .bagel.context import Contexts
 from .bagel.generate import Allowed, Constraint, choose, decode_text
 from .bagel.model import Bagel
-from .bagel.pictures import Pictures
+from .bagel.pictures import Pictures, Watching
 from .bagel.prefix import Prefixes
 from .bagel.sample import Branches, Sampling
 from .bagel.tokenizer import Tokenizer
@@ -63,6 +63,7 @@ class Interleaved:
         """
         self.model, self.tokenizer = model, tokenizer
         self.temperature, self.max_tokens, self.is_recorded = temperature, max_tokens, is_recorded
+        self.watcher: Watcher | None = None
         self.pictures = Pictures(model, sampling or Sampling())
         self.contexts = Contexts(model, tokenizer.ids)
         self.reader = Reader(self.contexts, self.pictures, tokenizer)
@@ -178,12 +179,15 @@ class Interleaved:
         )
         sizes, rngs = [session.size for session in sessions], [turn.rng for turn in turns]
         seeds = [session.seed for session in sessions]
-        drawn = self.pictures.draw(contexts, branches, sizes, rngs, seeds, is_recorded=self.is_recorded)
+        watching = None if self.watcher is None else Watching(self.watcher, sessions)
+        drawn = self.pictures.draw(
+            contexts, branches, sizes, rngs, seeds, is_recorded=self.is_recorded, watching=watching
+        )
         latents = self.pictures.encode([each.image for each in drawn]) if self.is_recorded else [None] * len(drawn)
         for turn, each, latent in zip(turns, drawn, latents, strict=True):
             stage = next(stage for stage in turn.stages if stage.is_image)
             turn.emission, turn.path, turn.latent = Emission(stage, each.image), each.path, latent
-            turn.cost += Cost(steps=each.steps, nfe=each.nfe, decodes=1)
+            turn.cost += Cost(steps=each.steps, nfe=each.nfe, decodes=each.decodes)
             turn.session.own = Said(stage, each.image, latent=latent)
 
 

@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from ..envs.markup import Inspection, Plan, neutralise
-from ..envs.protocols import Cost, Reply, Session
+from ..envs.protocols import Cost, Reply, Session, Watcher
 from ..envs.stages import Emission, Stage
 from ..envs.transcript import Transcript
 from .bagel.checkpoint import load
 from .bagel.context import Contexts
 from .bagel.items import Text
 from .bagel.model import Bagel
-from .bagel.pictures import Pictures
+from .bagel.pictures import Pictures, Watching
 from .bagel.sample import Branches, Sampling
 from .bagel.tokenizer import Tokenizer
 
@@ -58,6 +58,7 @@ class OneShot:
         is_recorded: Whether replies carry flow paths.
         """
         self.model, self.tokenizer, self.is_recorded = model, tokenizer, is_recorded
+        self.watcher: Watcher | None = None
         self.pictures = Pictures(model, sampling or Sampling())
         self.contexts = Contexts(model, tokenizer.ids)
 
@@ -109,14 +110,17 @@ class OneShot:
         ]
         sizes = [session.size for session in sessions]
         seeds = [session.seed for session in sessions]
-        drawn = self.pictures.draw(contexts, branches, sizes, rngs, seeds, is_recorded=self.is_recorded)
+        watching = None if self.watcher is None else Watching(self.watcher, sessions)
+        drawn = self.pictures.draw(
+            contexts, branches, sizes, rngs, seeds, is_recorded=self.is_recorded, watching=watching
+        )
         seconds = (perf_counter() - begun) / len(sessions)
         wanted = [stage for stage in stages if stage.is_image]
         return [
             Reply(
                 emission=Emission(stage, each.image),
                 path=each.path,
-                cost=Cost(steps=each.steps, nfe=each.nfe, decodes=1, encoded=len(new), seconds=seconds),
+                cost=Cost(steps=each.steps, nfe=each.nfe, decodes=each.decodes, encoded=len(new), seconds=seconds),
             )
             for stage, each, new in zip(wanted, drawn, encoded, strict=True)
         ]

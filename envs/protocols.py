@@ -7,7 +7,7 @@ between them as arguments of these types.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -33,6 +33,8 @@ class Cost:
     """Calls of remote models, judges and planners alike; answers from a cache are none."""
     remote_tokens: int = 0
     """Tokens that remote models read and wrote, as their servers counted them."""
+    questions: int = 0
+    """Questions that a search put to its verifier about single images, whoever answers them."""
     seconds: float = 0.0
     """Wall time."""
 
@@ -157,6 +159,73 @@ class Policy(Protocol):
         ...
 
 
+@runtime_checkable
+class Watcher(Protocol):
+    """Someone who looks at images while they are being drawn, and may end a drawing before it is finished."""
+
+    def wants(self, session: Session, step: int) -> bool:
+        """Whether to look at the session's image after its sampling step ``step``, from 1."""
+        ...
+
+    def look(self, drafts: Sequence[tuple[Session, np.ndarray]]) -> list[bool]:
+        """Whether each of these images is drawn on.
+
+        Args:
+            drafts: What the images that were wanted are heading for, uint8 (size, size, 3), all after the same step.
+                One that is drawn no further is the emission as it stands.
+        """
+        ...
+
+
+@runtime_checkable
+class Watchable(Policy, Protocol):
+    """A policy that can be watched while it draws."""
+
+    watcher: Watcher | None
+    """``None``: nobody looks."""
+
+
+class Look(NamedTuple):
+    """An image that a verifier is asked about, finished or not."""
+
+    prompt: str
+    image: np.ndarray
+    """uint8 (height, width, 3)."""
+    meta: Mapping[str, Any] = {}
+    """What is known of the task, for verifiers that know the world."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What a verifier says of one image."""
+
+    said: bool | None
+    """The word it said: yes or no; ``None``: neither."""
+    p_yes: float | None = None
+    """Probability of "yes", in [0, 1]; ``None``: no answer could be had."""
+    p_no: float | None = None
+    """Probability of "no"; the two need not sum to 1."""
+    words: str = ""
+    """What would put it right, or else what is wrong, where that is told."""
+    cost: Cost = field(default_factory=Cost)
+
+
+VerifierQuestion = Literal["clarity", "potential", "outcome"]
+"""Can this image be judged at all? May it still become what the prompt asks for? Is it what the prompt asks for?"""
+
+
+class Verifier(Protocol):
+    """Something that answers PARM's three questions about images, many at a time."""
+
+    def ask(self, question: VerifierQuestion, looks: Sequence[Look]) -> list[Opinion]:
+        """One opinion for each look, in order. An answer that could not be had says neither yes nor no.
+
+        Raises:
+            OSError: Nobody can be asked any more.
+        """
+        ...
+
+
 class Answerer(Protocol):
     """Something that answers yes/no questions about images, many at a time."""
 
@@ -192,6 +261,8 @@ __all__ = [
     "Chat",
     "Cost",
     "Emission",
+    "Look",
+    "Opinion",
     "Policy",
     "Reply",
     "Reward",
@@ -200,4 +271,8 @@ __all__ = [
     "Session",
     "Stage",
     "Transition",
+    "Verifier",
+    "VerifierQuestion",
+    "Watchable",
+    "Watcher",
 ]

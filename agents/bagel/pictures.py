@@ -1,14 +1,15 @@
 """Canvases of a policy: uint8 images to context items, and noise to uint8 images, many at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ...envs.protocols import Transition
+from ...envs.protocols import Session, Transition, Watcher
 from .config import BagelConfig
 from .context import Contexts
 from .items import VaeImage, VitImage
@@ -22,13 +23,15 @@ class Drawn:
     """An image that was drawn."""
 
     image: np.ndarray
-    """uint8 (size, size, 3)."""
+    """uint8 (size, size, 3); what it was heading for where it was given up on the way."""
     path: tuple[Transition, ...]
     """Its flow path; empty where not asked for."""
     steps: int
     """Sampling steps it took."""
     nfe: int
     """Network evaluations it took, guidance branches counted one by one."""
+    decodes: int
+    """Latents decoded: the image, and what was looked at on the way."""
 
 
 class Pictures:
@@ -74,6 +77,7 @@ class Pictures:
         seeds: Sequence[Sequence[int]] = (),
         *,
         is_recorded: bool = False,
+        watching: "Watching | None" = None,
     ) -> list[Drawn]:
         """Draw one image per canvas, all steps of all canvases together.
 
@@ -85,6 +89,7 @@ class Pictures:
             seeds: (seed, step, prompt, …) of each canvas; decide which steps are stochastic; only needed with
                 ``Sampling.noise``.
             is_recorded: Whether to keep the flow paths.
+            watching: Looks at the canvases, which are those of its sessions, and may give them up.
         """
         config = self.model.config
         grids = [(size // config.latent_stride, size // config.latent_stride) for size in sizes]
@@ -99,21 +104,61 @@ class Pictures:
                 chosen = window.steps(num_steps, seed)
                 drawn = rng.standard_normal((len(chosen), h * w, config.latent_dim), dtype=np.float32)
                 stochastic.append(Stochastic(chosen, torch.from_numpy(drawn)))
+        watch = None if watching is None else _Decoded(self, watching, sizes)
         sampled = sample_images(
-            contexts, branches, noise, grids, self.sampling, stochastic=stochastic, is_recorded=is_recorded
+            contexts, branches, noise, grids, self.sampling, stochastic=stochastic, is_recorded=is_recorded, watch=watch
         )
+        given_up, looks = ({}, [0] * len(sizes)) if watch is None else (watch.given_up, watch.looks)
+        left = [k for k in range(len(sizes)) if k not in given_up]
+        decoded = self.decode([sampled.latents[k] for k in left], [sizes[k] for k in left])
+        images = dict(zip(left, decoded, strict=True)) | given_up
+        return [
+            Drawn(image=images[k], path=path, steps=steps, nfe=nfe, decodes=looks[k] + (k not in given_up))
+            for k, (path, steps, nfe) in enumerate(zip(sampled.paths, sampled.steps, sampled.nfe, strict=True))
+        ]
+
+    @torch.no_grad()
+    def decode(self, latents: Sequence[Tensor], sizes: Sequence[int]) -> list[np.ndarray]:
+        """Latents (tokens, p·p·z) of square canvases as uint8 images (size, size, 3)."""
         images: list[np.ndarray] = [np.empty(0)] * len(sizes)
         for places in _by_size(sizes):
-            latents, size = torch.stack([sampled.latents[i] for i in places]), sizes[places[0]]
-            with torch.no_grad():
-                pixels = self.model.to_uint8(self.model.decode_latents(latents, (size, size)))
-            for i, image in zip(places, pixels.cpu().numpy(), strict=True):
+            size = sizes[places[0]]
+            pixels = self.model.decode_latents(torch.stack([latents[i] for i in places]), (size, size))
+            for i, image in zip(places, self.model.to_uint8(pixels).cpu().numpy(), strict=True):
                 images[i] = image
-        steps = self.sampling.num_timesteps - 1
-        return [
-            Drawn(image=image, path=path, steps=steps, nfe=sampled.nfe)
-            for image, path in zip(images, sampled.paths, strict=True)
-        ]
+        return images
+
+
+class Watching(NamedTuple):
+    """Who looks at the canvases of which sessions."""
+
+    watcher: Watcher
+    sessions: Sequence[Session]
+
+
+class _Decoded:
+    """A watcher as the sampler knows it: estimates become images on the way."""
+
+    def __init__(self, pictures: Pictures, watching: Watching, sizes: Sequence[int]) -> None:
+        self.pictures, self.watching, self.sizes = pictures, watching, sizes
+        self.looks = [0] * len(sizes)
+        """Estimates decoded of each canvas."""
+        self.given_up: dict[int, np.ndarray] = {}
+        """Last images of the canvases that were given up."""
+
+    def wants(self, canvas: int, step: int) -> bool:
+        return self.watching.watcher.wants(self.watching.sessions[canvas], step)
+
+    def look(self, estimates: Mapping[int, Tensor]) -> Collection[int]:
+        numbers = list(estimates)
+        images = self.pictures.decode(list(estimates.values()), [self.sizes[k] for k in numbers])
+        watcher, sessions = self.watching
+        goes_on = watcher.look([(sessions[k], image) for k, image in zip(numbers, images, strict=True)])
+        for k, image, goes in zip(numbers, images, goes_on, strict=True):
+            self.looks[k] += 1
+            if not goes:
+                self.given_up[k] = image
+        return [k for k in numbers if k in self.given_up]
 
 
 def as_items(config: BagelConfig, image: np.ndarray, latent: Tensor) -> list[VaeImage | VitImage]:

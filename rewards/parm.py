@@ -1,0 +1,230 @@
+"""PARM's verifier, and PARM as a reward.
+
+PARM (Z. Guo et al., arXiv 2501.13926; github.com/ZiyuGuo99/Image-Generation-CoT) asks three questions about images on
+their way to the end. *Clarity*: is this image far enough for judging it at all? *Potential*: may it still become what
+the prompt asks for? *Outcome*: is it what the prompt asks for? The words of the questions here are our own; who answers
+does not matter: a model that can be asked yes or no, such as the policy's own understanding, trained for it or not
+(``AnsweringVerifier``), a judge behind a server (``RemoteVerifier``), or the exact world (``ExactVerifier``).
+
+PARM samples its answers at temperature 1, so that an image asked about twice may be called both. Here an answer is the
+more probable word, and its probability is kept beside it: what is searched and learnt from does not depend on luck.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from ..envs.protocols import Answerer, Cost, Look, Opinion, Score, Verifier, VerifierQuestion
+from ..envs.scenes.changes import assign
+from ..envs.scenes.detect import detect
+from ..envs.scenes.detection import UNKNOWN
+from ..envs.scenes.graph import Graph
+from ..envs.scenes.tasks import verdict
+from ..envs.scenes.verdicts import THRESHOLD
+from ..envs.transcript import Transcript
+from .critics import NO, YES, Query
+from .exact import NOT_UNDERSTOOD, ExactCritic
+from .question import Judge, Question, Request, Verdict
+from .review import graph_of_task, things_seen
+
+NOTES = ("explanation", "correction")
+WAY = "You are shown a picture that may still be unfinished, a sketch or a blurred preview of it, and a prompt. "
+QUESTIONS: Mapping[VerifierQuestion, Question] = {
+    "clarity": Question(
+        name="clarity",
+        instructions=WAY
+        + "Judge only whether the picture is plain enough to be judged. Say yes if you can tell what every thing on it "
+        "is, its colour and its place, right or wrong. Say no if it is empty, or if anything on it is too vague to "
+        "be named.",
+        choices=(YES, NO),
+        notes=NOTES,
+    ),
+    "potential": Question(
+        name="potential",
+        instructions=WAY
+        + "Judge whether the picture is on its way to what the prompt asks for. Say yes if nothing on it contradicts "
+        "the prompt: what is still missing can be added and is not wrong. Say no if it shows what the prompt does not "
+        "ask for, or a wrong number, colour, kind or place of something.",
+        choices=(YES, NO),
+        notes=NOTES,
+    ),
+    "outcome": Question(
+        name="outcome",
+        instructions="You are shown a finished picture and a prompt. Say yes if the picture shows exactly what the "
+        "prompt asks for: every object in its number, colour and place, and no object besides. Say no otherwise, and "
+        "write as the correction what would put it right.",
+        choices=(YES, NO),
+        notes=NOTES,
+    ),
+}
+"""What a verifier is asked. Choices carry codes and notes come first where a judge is remote, see ``Question``."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweringVerifier:
+    """A model that can be asked yes or no about an image; it gives probabilities and no words."""
+
+    answerer: Answerer
+
+    def ask(self, question: VerifierQuestion, looks: Sequence[Look]) -> list[Opinion]:
+        """One opinion for each look."""
+        asked = [question_of(question, look.prompt) for look in looks]
+        return [_answered(p_yes) for p_yes in self.answerer.answer([look.image for look in looks], asked)]
+
+
+def question_of(question: VerifierQuestion, prompt: str) -> str:
+    """The words in which a model is asked yes or no, in use as in training."""
+    told = json.dumps({"prompt": prompt}, ensure_ascii=False)
+    return f"{QUESTIONS[question].instructions}\n{told}\nAnswer yes or no."
+
+
+def _answered(p_yes: float | None) -> Opinion:
+    if p_yes is None:
+        return Opinion(said=None)
+    return Opinion(said=p_yes >= 0.5, p_yes=p_yes, p_no=1 - p_yes)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteVerifier:
+    """A judge behind a server, asked with guards; it says yes or no, and no probabilities between."""
+
+    judge_client: Judge
+
+    def ask(self, question: VerifierQuestion, looks: Sequence[Look]) -> list[Opinion]:
+        """One opinion for each look."""
+        requests = [
+            Request(question=QUESTIONS[question], fields={"prompt": look.prompt}, images=(look.image,))
+            for look in looks
+        ]
+        return [_judged(verdict) for verdict in self.judge_client.ask(requests)]
+
+
+def _judged(found: Verdict) -> Opinion:
+    cost = Cost(calls=found.attempts, remote_tokens=found.prompt_tokens + found.completion_tokens)
+    if found.data is None:
+        return Opinion(said=None, words=found.error, cost=cost)
+    said, (explanation, correction) = found.data["choice"] == YES, (str(found.data.get(note, "")) for note in NOTES)
+    words = "" if said else correction or explanation
+    return Opinion(said=said, p_yes=float(said), p_no=float(not said), words=words, cost=cost)
+
+
+@dataclass(frozen=True, slots=True)
+class ExactVerifier:
+    """A verifier of the mini-world that is never wrong, by probabilities of 0 and 1.
+
+    Clear is an image on which there is something, and every thing is one that the detector can name. It has potential
+    as long as it is exactly what a part of the prompt asks for: incomplete is not wrong, of sketches and previews
+    alike. The outcome is the strict verdict. Prompts that are not of the world get no answer.
+    """
+
+    def ask(self, question: VerifierQuestion, looks: Sequence[Look]) -> list[Opinion]:
+        """One opinion for each look."""
+        by_question = {"clarity": _clarity, "potential": _potential, "outcome": _outcome}
+        return [by_question[question](look) for look in looks]
+
+
+def _exact(said: bool, words: str) -> Opinion:
+    return Opinion(said=said, p_yes=float(said), p_no=float(not said), words="" if said else words)
+
+
+def _clarity(look: Look) -> Opinion:
+    seen = detect(look.image)
+    vague = sum(item.shape == UNKNOWN or item.score <= THRESHOLD for item in seen)
+    return _exact(bool(seen) and not vague, f"{vague} of {len(seen)} things cannot be named" if seen else "it is blank")
+
+
+def _potential(look: Look) -> Opinion:
+    graph = graph_of_task(look.prompt, look.meta)
+    if graph is None:
+        return Opinion(said=None, words=NOT_UNDERSTOOD)
+    seen = detect(look.image)
+    there = Counter(assign(things_seen(seen, look.image.shape[0]), graph)[0].values())
+    nodes = tuple(replace(node, count=there[node.id]) for node in graph.nodes if there[node.id])
+    part = Graph(nodes, graph.induced(there).edges)  # what is there of what was asked for
+    if not part.nodes:
+        return _exact(not seen, "nothing on it was asked for")
+    judged = verdict(seen, part.to_meta())
+    return _exact(judged.strict, "; ".join(judged.reasons))
+
+
+def _outcome(look: Look) -> Opinion:
+    query = Query(kind="outcome", prompt=look.prompt, canvas=look.image, meta=look.meta)
+    (judgement,) = ExactCritic().judge([query])
+    if judgement.is_right is None:
+        return Opinion(said=None, words=judgement.explanation)
+    return _exact(judgement.is_right, judgement.correction or judgement.explanation)
+
+
+OUTCOME = -1
+"""Stands for the outcome among emissions."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParmReward:
+    """PARM as a reward of the whole process: the outcome, and what every image did for its chances.
+
+    The outcome is the probability that the picture is what the prompt asks for, 0 where a drawing ended without one. An
+    accepted image earns by how much it raised the probability that the drawing still can become it, in [-1, 1]:
+
+        process · (potential(image) - potential(last canvas)),    before the first canvas 1/2.
+
+    The sum over a drawing is its outcome plus what the last image is above an even chance, so that going back and
+    forth earns nothing. A verdict that could not be had is ``None``, and so is the gain over it: the learner leaves
+    both out. Illegal emissions and those from outside earn nothing; a canvas given from outside is asked about all the
+    same, as what the next image starts from. Where ``process``
+    is 0, nothing but the outcome is asked.
+
+    The released training adds "PARM guidance" to its DPO, a loss on the verifier's probability for an image that was
+    sampled without gradient and turned into a plain number: a constant, which teaches nothing. Here the same
+    probability is a reward, and its gradient is that of the policy's likelihood (GRPO); that is a deviation.
+    """
+
+    verifier: Verifier
+    process: float = 1.0
+    """Weight of the gains; at 1 an image that decides everything earns half of what the outcome can."""
+    names: ClassVar[tuple[str, ...]] = ("outcome", "potential")
+
+    def __call__(self, transcripts: Sequence[Transcript]) -> list[Score]:
+        """One score for each transcript, in order."""
+        given: list[dict[int, Opinion]] = [{} for _ in transcripts]
+        images = [(i, k) for i, each in enumerate(transcripts) for k in _images(each) if self.process]
+        for (i, k), opinion in zip(images, self._asked("potential", transcripts, images), strict=True):
+            given[i][k] = opinion
+        drawn = [(i, _images(each)[-1]) for i, each in enumerate(transcripts) if each.canvas is not None]
+        for (i, _), opinion in zip(drawn, self._asked("outcome", transcripts, drawn), strict=True):
+            given[i][OUTCOME] = opinion
+        return [self._score(each, opinions) for each, opinions in zip(transcripts, given, strict=True)]
+
+    def _asked(
+        self, question: VerifierQuestion, transcripts: Sequence[Transcript], places: Sequence[tuple[int, int]]
+    ) -> list[Opinion]:
+        """What the verifier says of emissions ``k`` of transcripts ``i``, both accepted images."""
+        looks = []
+        for i, k in places:
+            transcript = transcripts[i]
+            image = transcript.emissions[k].content
+            assert not isinstance(image, str)
+            looks.append(Look(transcript.prompt, image, transcript.meta))
+        return self.verifier.ask(question, looks) if looks else []
+
+    def _score(self, transcript: Transcript, opinions: Mapping[int, Opinion]) -> Score:
+        steps: list[Mapping[str, float | None]] = []
+        pay: list[float | None] = []
+        last: float | None = 0.5
+        for k, entry in enumerate(transcript.emissions):
+            chance = opinions[k].p_yes if k in opinions else None
+            gain = None if chance is None or last is None else chance - last
+            earns = k in opinions and not entry.outside
+            steps.append({"potential": gain} if earns else {})
+            pay.append(0.0 if not earns else None if gain is None else self.process * gain)
+            last = chance if k in opinions else last
+        total = opinions[OUTCOME].p_yes if OUTCOME in opinions else (None if transcript.ended is None else 0.0)
+        cost = sum((opinion.cost for opinion in opinions.values()), Cost(questions=len(opinions)))
+        return Score(total=total, terms={"outcome": total}, steps=tuple(steps), pay=tuple(pay), cost=cost)
+
+
+def _images(transcript: Transcript) -> list[int]:
+    """Numbers of the accepted images of a transcript, those given from outside too."""
+    return [k for k, entry in enumerate(transcript.emissions) if entry.stage.is_image and not entry.error]
