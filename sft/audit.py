@@ -128,7 +128,7 @@ class _Examination:
     def result(self) -> Audit:
         """What is wrong with the sample."""
         where = self._split_error()
-        report = None
+        is_incomplete = False
         if self.graph is not None:
             self._check_record()
             found = review(self.transcript)
@@ -136,7 +136,7 @@ class _Examination:
             if self.sample.subset is Subset.MULTI_TURN:
                 self._check_whole(found)
             elif self.judged is not None:
-                report = self._check_judged(self.judged)
+                is_incomplete = self._check_judged(self.judged)
         told = [f"{self.transcript.id}: {text}" for texts in self.wrong.values() for text in dict.fromkeys(texts)]
         told += [f"{self.transcript.id}: {where}, {self.transcript.prompt!r}"] if where else []
         is_known = self.graph is not None
@@ -150,7 +150,7 @@ class _Examination:
             wrong_words=len(self.wrong["words"]),
             test_graphs=int(where == "a test prompt"),
             leaks=int(where == "in the wrong split"),
-            right_incomplete=int(report is True and self.sample.subset is Subset.CONFLICT),
+            right_incomplete=int(is_incomplete and self.sample.subset is Subset.CONFLICT),
             findings=tuple(told[:NUM_FINDINGS]),
         )
 
@@ -177,9 +177,8 @@ class _Examination:
         if any(entry.error for entry in self.transcript.emissions):
             self.wrong["words"].append("an illegal emission")
         plans = [k for k, entry in enumerate(self.transcript.emissions) if entry.stage is Stage.PLAN]
-        num = (
-            len(plans) if is_whole else sum(k < (self.judged or 0) for k in plans) - 1
-        )  # what is judged may be anybody's
+        # of a critique the round that is judged does not count: its plan may be anybody's
+        num = len(plans) if is_whole else sum(k < (self.judged or 0) for k in plans) - 1
         marked, announced = sample.provenance.get("planned", ()), planned_rounds(self.transcript)
         if [k for k in marked if k < num] != [k for k in announced if k < num]:
             wrong.append("planned rounds are not those that announce a placeholder")
@@ -213,15 +212,15 @@ class _Examination:
             if entry.stage is Stage.REFINE or (entry.stage is Stage.INSPECT and "<refine>" in str(entry.content)):
                 self.wrong["words"].append(f"{entry.stage.name} finds a fault in a right step")
 
-    def _check_judged(self, at: int) -> bool | None:
-        """Label, inspection and correction of a critique; whether it is right and says what is missing."""
+    def _check_judged(self, at: int) -> bool:
+        """Label, inspection and correction of a critique; whether it is right and something is still missing."""
         emissions, label = self.transcript.emissions, self.sample.label
         queries, before = queries_of(self.transcript), range(at - 1, -1, -1)
         sketch = next((k for k in before if emissions[k].stage.is_image), None)
         plan = next((k for k in before if emissions[k].stage is Stage.PLAN), None)
         if sketch is None or plan is None or sketch not in queries:
             self.wrong["labels"].append("nothing to inspect")
-            return None
+            return False
         asked = [queries[plan], queries[sketch]]
         later = [queries[k] for k in range(at + 1, len(emissions)) if emissions[k].stage.is_image]
         plan_right, sketch_right, *fixed = (each.is_right for each in _CRITIC.judge([*asked, *later]))
@@ -234,15 +233,15 @@ class _Examination:
             self.wrong["states"].append("the corrected image does not follow its plan")
         try:
             inspection = parse_inspection(str(emissions[at].content))
-            missing = parse_report(inspection.comment)
+            report = parse_report(inspection.comment)
         except ValueError as error:
             self.wrong["words"].append(str(error))
-            return None
-        if (inspection.refine is None) is not label or bool(missing.faults) is label:
+            return False
+        if (inspection.refine is None) is not label or bool(report.faults) is label:
             self.wrong["labels"].append(f"label {label}, the inspection says {_short(emissions[at])}")
         if inspection.refine is not None:
             self._check_refine(inspection.refine, emissions[sketch], emissions[at + 1 :])
-        return label is True and not missing.complete
+        return label is True and not report.complete
 
     def _check_refine(self, refine: str, sketch: Entry, later: Sequence[Entry]) -> None:
         """Carrying out a correction on what is seen gives what is drawn next."""
