@@ -217,8 +217,7 @@ class Settings:
 
     def of(self, subset: Subset) -> dict[str, Any]:
         """What decides a subset's samples: another build with the same gives the same ones."""
-        names = ["seed", "scale", "validation", "chunk_size", "size"]
-        kept: dict[str, Any] = {name: getattr(self, name) for name in names}
+        kept = _some(self, "seed", "scale", "validation", "chunk_size", "size")
         judge = {name: self.judge[name] for name in JUDGING}
         if subset is Subset.MULTI_TURN:
             if self.multi_turn.backend == "real":

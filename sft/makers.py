@@ -19,9 +19,13 @@ def make_maker(settings: Settings, subset: Subset, split: str) -> Maker:
     Raises:
         ValueError: A checkpoint or a file that is not there, settings that make no sense.
     """
-    shared: dict[str, Any] = {"seed": settings.seed, "split": split}
-    shared["detour_rate"] = settings.multi_turn.detour_rate
-    shared |= {"num": settings.num(subset, split), "chunk_size": settings.chunk_size}
+    shared: dict[str, Any] = {
+        "seed": settings.seed,
+        "split": split,
+        "num": settings.num(subset, split),
+        "chunk_size": settings.chunk_size,
+        "detour_rate": settings.multi_turn.detour_rate,
+    }
     if subset is Subset.MULTI_TURN and settings.multi_turn.backend == "real":
         from . import kontext
 
