@@ -14,6 +14,16 @@ from strokes.sft.edit_filter import Painted, rejections
 from strokes.sft.kontext import split_of
 from strokes.sft.real_graphs import Vocabulary
 
+FEW = Vocabulary(objects=("gadget", "gizmo", "widget"), attributes=("red",), relations=("above",))
+"""Of so few graphs that chance would draw some again."""
+CAT = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
+
+
+def undrawn(num, chunk_size, **options):
+    """Whose pictures do not matter."""
+    options = {"vocabulary": FEW, "editor": Blank(), "detour_rate": 0.0, **options}
+    return maker(Oracle(), num=num, chunk_size=chunk_size, **options)
+
 
 def test_a_chunk_is_the_same_whenever_it_is_made(client):
     first, second = (maker(client, seed=1).make(5, 4) for _ in range(2))
@@ -28,18 +38,20 @@ def test_no_graph_is_in_both_splits(client):
     rng = np.random.default_rng(0)
     shares = Counter(split_of(Vocabulary().sample(rng)) for _ in range(2000))
     assert 0 < shares["validation"] < 100
+    splits = {graph.canonical_hash(): split_of(graph) for graph in (FEW.sample(rng) for _ in range(5000))}
+    for split, num in (("train", 140), ("validation", 1)):
+        made = undrawn(num, num, split=split).make(0, num)
+        assert {(each.split, splits[each.graph_hash]) for each in made} == {(split, split)}
 
 
 def test_no_graph_is_drawn_twice_in_all_chunks():
-    """Of few graphs, so that chance would draw some again."""
-    few = Vocabulary(objects=("gadget", "gizmo", "widget"), attributes=("red",), relations=("above",))
-    real = maker(Oracle(), vocabulary=few, editor=Blank(), detour_rate=0.0, num=60, chunk_size=20)
+    real = undrawn(60, 20)
     hashes = [sample.graph_hash for chunk in range(3) for sample in real.make(chunk, 20)]
     assert len(hashes) == len(set(hashes)) == 60
     with pytest.raises(ValueError, match=r"chunk in \[0, 3\), got 3"):
         real.make(3, 20)
     with pytest.raises(ValueError, match="more graphs than are drawn"):
-        maker(Oracle(), vocabulary=few, editor=Blank(), detour_rate=0.0, num=600, chunk_size=20).make(0, 20)
+        undrawn(600, 20).make(0, 20)
 
 
 def test_the_command_tells_the_maker_which_chunks_there_are(monkeypatch, tmp_path, capsys):
@@ -84,8 +96,7 @@ def test_connections_are_given_up_after_a_chunk():
 
 def test_a_picture_that_speaks_to_the_judge_is_not_learnt_from():
     guarded = Verdict(status="ok", data={"choice": "yes", "is_guarded": True})
-    step = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
-    assert rejections(Oracle(edit_filter=guarded), [step]) == ["speaks to the judge"]
+    assert rejections(Oracle(edit_filter=guarded), [CAT]) == ["speaks to the judge"]
 
 
 @pytest.mark.parametrize(
@@ -104,5 +115,4 @@ def test_a_picture_that_speaks_to_the_judge_is_not_learnt_from():
 )
 def test_a_check_fails_by_the_word_no_alone(note, reason):
     said = Verdict(status="ok", data={"choice": "yes", "preserved_ok": note})
-    step = Painted(parse_plan("<ins>add a cat</ins><des>a cat</des>"), None, np.zeros((8, 8, 3), np.uint8))
-    assert rejections(Oracle(edit_filter=said), [step]) == [reason]
+    assert rejections(Oracle(edit_filter=said), [CAT]) == [reason]
