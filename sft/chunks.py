@@ -4,6 +4,9 @@ from ..agents.command import check_number
 from ..agents.scripted import Habits
 from .scene_prompts import SPLITS, VALIDATION_EVERY
 
+CHUNK = 500
+"""Samples of a full chunk; a shard of 0.8 to 1 MB of the mini-world."""
+
 
 def check_chunks(split: str, num: int, chunk_size: int) -> None:
     """``ValueError`` unless there are such a split, samples and chunks."""

@@ -22,9 +22,9 @@ from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
 from ..rewards.critics import Critic, Judgement
 from ..rewards.exact import ExactCritic
-from .chunks import check_drawings, numbers
+from .chunks import CHUNK, check_drawings, numbers
 from .drafts import BATCH, Draft, begin_batch, last_query
-from .multi_turn import CHUNK, DETOUR_RATE, planned_rounds
+from .multi_turn import DETOUR_RATE, planned_rounds
 from .quotas import Candidate, Harvest, quota, wrong_by_step
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts

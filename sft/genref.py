@@ -25,10 +25,9 @@ from ..rewards.critics import Critic, Judgement, Query
 from ..rewards.judge import JudgeClient
 from .alignment import NUM, POSITIVES
 from .benchmark_prompts import is_benchmark, normalised
-from .chunks import check_chunks, num_chunks, place_of
+from .chunks import CHUNK, check_chunks, num_chunks, place_of
 from .corrections import COMPLETE, inspection_of, one_line
 from .genref_shards import SUBSETS, Pair, read_pairs
-from .multi_turn import CHUNK
 from .quotas import quota
 from .rows import decode_image
 from .sample import Sample, Subset

@@ -38,9 +38,9 @@ from ..envs.transcript import Transcript
 from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.question import Judge
-from .chunks import num_chunks, place_of
+from .chunks import CHUNK, num_chunks, place_of
 from .edit_filter import Painted, rejections
-from .multi_turn import CHUNK, DETOUR_RATE, MAX_IMAGES, NUM
+from .multi_turn import DETOUR_RATE, MAX_IMAGES, NUM
 from .real_graphs import RealGraph, Vocabulary
 from .sample import Maker, Sample, Subset
 from .scene_prompts import SPLITS, VALIDATION_EVERY

@@ -23,7 +23,7 @@ from ..envs.scenes.render import SIZE
 from ..envs.scenes.tasks import Task
 from ..envs.stages import Stage
 from ..envs.transcript import Transcript
-from .chunks import check_drawings, numbers
+from .chunks import CHUNK, check_drawings, numbers
 from .sample import Sample, Subset
 from .scene_prompts import SPLITS, scene_prompts
 from .table1 import PAPER
@@ -36,8 +36,6 @@ DETOUR_RATE = 0.25
 SINGLY = 0.9
 """Share of drawings that add one object a step; the others add one or two. Measured on 32,012 prompts: 3.51 images per
 sample with detours, 2.98 without."""
-CHUNK = 500
-"""Samples of a full chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
