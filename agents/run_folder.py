@@ -105,6 +105,11 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
 
 
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints that transformers wrote into a folder, whole or not, in the order of their steps."""
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
+
+
 def _check_same(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
     keys = sorted(key for key in there.keys() | here.keys() if there.get(key) != here.get(key))
     if keys:

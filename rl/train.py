@@ -26,7 +26,7 @@ from ..agents.lora import adapters
 from ..agents.pool import Resources
 from ..agents.replay import Replayer
 from ..agents.rollout import Rules
-from ..agents.run_folder import RunFolder, stop_requests
+from ..agents.run_folder import RunFolder, checkpoints, stop_requests
 from ..envs.scenes.tasks import sample_task
 from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
@@ -213,8 +213,7 @@ def objective(flow: Flow) -> FlowObjective:
 
 def latest_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint of a run; one that a kill cut short is passed over."""
-    found = sorted((folder / "checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
-    whole = [path for path in found if (path / WHOLE).exists()]
+    whole = [path for path in checkpoints(folder / "checkpoints") if (path / WHOLE).exists()]
     return str(whole[-1]) if whole else None
 
 

@@ -25,6 +25,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from ..agents.bagel.autoencoder import Posterior
 from ..agents.bagel.model import Bagel
+from ..agents.run_folder import checkpoints
 from ..envs.files import write_whole
 from .average import Average
 from .dataset import PackDataset, only
@@ -279,16 +280,12 @@ class _Averaging(TrainerCallback):
 
 def latest_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint of a run; one that a kill cut short is passed over."""
-    whole = [path for path in _checkpoints(folder) if (path / WHOLE).exists()]
+    whole = [path for path in checkpoints(folder) if (path / WHOLE).exists()]
     return str(whole[-1]) if whole else None
 
 
 def drop_partial_checkpoints(folder: Path) -> None:
     """Delete what kills cut short, which transformers would count among those to keep."""
-    for path in _checkpoints(folder):
+    for path in checkpoints(folder):
         if not (path / WHOLE).exists():
             shutil.rmtree(path)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[-1]))
