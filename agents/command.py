@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -22,6 +22,9 @@ PROMPT = "STROKES_PROMPT"
 INSTALL = (
     "install it with: pip install 'strokes[train]', or in a checkout: pip install -c constraints.txt -e '.[train]'."
 )
+
+NUMBER = (int, float)
+"""Kinds of a setting that is a number, for ``check_number``."""
 
 Settings = TypeVar("Settings")
 _FLAG = re.compile(r"--?[A-Za-z][A-Za-z-]*(=.*)?", re.DOTALL)
@@ -239,6 +242,12 @@ def check_number(name: str, value: Any, least: float, kinds: Sequence[type] = (i
     if type(value) not in kinds or (value is not None and not value >= least):
         what = "a number" if float in kinds else "an integer"
         raise ValueError(f"Expected {name} to be {what} of at least {least}, got {value!r}.")
+
+
+def check_choice(name: str, value: Any, known: Collection[str]) -> None:
+    """``ValueError`` unless a setting is one of ``known``."""
+    if value not in known:
+        raise ValueError(f"Expected {name} among {', '.join(known)}, got {value!r}.")
 
 
 def _known_choice(override: Any, groups: dict[str, list[str]]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ..envs.files import file_sha256
 from ..envs.protocols import Chat, Policy
-from .command import check_number
+from .command import NUMBER, check_choice, check_number
 from .rollout import ScoreFn
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
 """The checkpoint that comes with the package, and is drawn with where none is named."""
 NANO = SHIPPED.with_name("nano-v2")
 """The smaller one, a start for reinforcement learning in minutes."""
-NUMBER = (int, float)
 
 
 def load_policy(
@@ -117,11 +116,8 @@ def sampling_of(settings: Mapping[str, Any], steps: Any, guidance: Any, noise: "
         raise ValueError(
             f"Expected policy.sampling.cfg_interval to be two numbers such as [0.4, 1.0], got {interval!r}."
         )
-    if "cfg_renorm_type" in given and given["cfg_renorm_type"] not in get_args(Renorm):
-        raise ValueError(
-            f"Expected policy.sampling.cfg_renorm_type among {', '.join(get_args(Renorm))}, got "
-            f"{given['cfg_renorm_type']!r}."
-        )
+    if "cfg_renorm_type" in given:
+        check_choice("policy.sampling.cfg_renorm_type", given["cfg_renorm_type"], get_args(Renorm))
     return Sampling(num_timesteps=steps + 1, cfg_text_scale=guidance, noise=noise, **given)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .command import check_number
+from .command import check_choice, check_number
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -24,8 +24,7 @@ class Lora:
     def __post_init__(self) -> None:
         check_number("lora.rank", self.rank, 1)
         check_number("lora.alpha", self.alpha, 1)
-        if self.experts not in EXPERTS:
-            raise ValueError(f"Expected lora.experts among {', '.join(EXPERTS)}, got {self.experts!r}.")
+        check_choice("lora.experts", self.experts, EXPERTS)
 
 
 def adapters(lora: Lora) -> "LoraConfig":

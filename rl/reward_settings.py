@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..agents.command import check_number
+from ..agents.command import NUMBER, check_choice, check_number
 
 CRITICS = ("remote", "exact", "policy")
 
@@ -21,12 +21,12 @@ class RewardSettings:
     def __post_init__(self) -> None:
         if self.name not in ("scene", "judge"):
             raise ValueError(f"Expected reward.name to be scene or judge, got {self.name!r}.")
-        if self.name == "judge" and self.critic not in CRITICS:
-            raise ValueError(f"Expected reward.critic among {', '.join(CRITICS)}, got {self.critic!r}.")
+        if self.name == "judge":
+            check_choice("reward.critic", self.critic, CRITICS)
         if self.name == "scene" and self.critic is not None:
             raise ValueError(f"Expected reward.critic with reward=judge alone, got {self.critic!r}; add reward=judge.")
         if self.name == "judge" and (self.outcome is not None or self.target is not None):
             raise ValueError("Expected reward.outcome and reward.target with reward=scene alone: critics judge here.")
-        check_number("reward.process", self.process, 0, (int, float))
-        if type(self.max_missing) not in (int, float) or not 0 <= self.max_missing <= 1:
+        check_number("reward.process", self.process, 0, NUMBER)
+        if type(self.max_missing) not in NUMBER or not 0 <= self.max_missing <= 1:
             raise ValueError(f"Expected reward.max_missing to be a share in [0, 1], got {self.max_missing!r}.")

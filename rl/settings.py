@@ -10,7 +10,7 @@ import torch
 from ..agents.bagel.flow import Kernel
 from ..agents.bagel.noise import Noise, Window
 from ..agents.bagel.sample import Sampling
-from ..agents.command import check_number
+from ..agents.command import NUMBER, check_choice, check_number
 from ..agents.load import sampling_of
 from ..agents.lora import Lora
 from ..agents.replay import Prefix
@@ -18,7 +18,6 @@ from ..envs.scenes.graph import TAGS
 from .loss import Form, Regulariser
 from .reward_settings import RewardSettings
 
-NUMBER = (int, float)
 SCALES = ("group", "batch", "none")
 LOSS_TYPES = ("grpo", "bnpo", "dapo")
 """Of TRL's, those whose normaliser is the tokens at hand; others want a longest completion, which is none here."""
@@ -40,8 +39,7 @@ class Text:
         for name in ("coef", "lr", "epsilon", "beta", "temperature"):
             check_number(f"text.{name}", getattr(self, name), 0, NUMBER)
         check_number("text.epsilon_high", self.epsilon_high, 0, (*NUMBER, type(None)))
-        if self.loss_type not in LOSS_TYPES:
-            raise ValueError(f"Expected text.loss_type among {', '.join(LOSS_TYPES)}, got {self.loss_type!r}.")
+        check_choice("text.loss_type", self.loss_type, LOSS_TYPES)
         if self.beta and not self.coef:
             raise ValueError(f"Expected text.beta=0 with text.coef=0, of which it is a part, got {self.beta}.")
         if not self.temperature > 0:
@@ -95,8 +93,7 @@ class Credit:
     def __post_init__(self) -> None:
         for name in ("discount", "price", "stop_bonus"):
             check_number(f"credit.{name}", getattr(self, name), 0, NUMBER)
-        if self.name not in ("outcome", "stages", "improvement", "custom"):
-            raise ValueError(f"Expected credit.name among outcome, stages, improvement, custom, got {self.name!r}.")
+        check_choice("credit.name", self.name, ("outcome", "stages", "improvement", "custom"))
         if (self.name == "custom") != (self.target is not None):
             raise ValueError(f"Expected credit.target exactly with credit.name=custom, got {self.target!r}.")
 
@@ -195,8 +192,7 @@ class Settings:
         check_number("max_grad_norm", self.max_grad_norm, 0, NUMBER)
         if type(self.group) is not int or self.group < 2:
             raise ValueError(f"Expected group to be at least 2 (alone there is no advantage), got {self.group!r}.")
-        if self.scale not in SCALES:
-            raise ValueError(f"Expected scale among {', '.join(SCALES)}, got {self.scale!r}.")
+        check_choice("scale", self.scale, SCALES)
         if self.prefix not in ("grad", "detach"):
             raise ValueError(f"Expected prefix to be grad or detach, got {self.prefix!r}.")
         if self.policy.get("adapter"):

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from ..agents.command import check_number
+from ..agents.command import NUMBER, check_choice, check_number
 from ..agents.lora import Lora
 from .packing import OnLong
 from .sources import Latents, Reading, View
 from .store import OnBad
 
-NUMBER = (int, float)
 PRECISIONS = ("fp32", "bf16")
 ATTENTIONS = ("sdpa", "flex_attention")
 
@@ -30,7 +29,7 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         check_number("model.timestep_shift", self.timestep_shift, 0, (*NUMBER, type(None)))
-        _choice("model.attention", self.attention, ATTENTIONS)
+        check_choice("model.attention", self.attention, ATTENTIONS)
         for name in ("vae_transform", "vit_transform"):
             sizes = getattr(self, name)
             if sizes is not None and (len(sizes) != 3 or any(type(size) is not int for size in sizes)):
@@ -81,7 +80,7 @@ class DataSettings:
                 f"{self.drop_all}."
             )
         for name, kind in (("latents", Latents), ("on_long", OnLong), ("on_bad", OnBad)):
-            _choice(f"data.{name}", getattr(self, name), get_args(kind))
+            check_choice(f"data.{name}", getattr(self, name), get_args(kind))
         if self.latents == "forward" and self.changed_weight:
             raise ValueError(
                 f"Expected data.changed_weight=0 with data.latents=forward, got {self.changed_weight}: what changed is "
@@ -128,8 +127,8 @@ class EvaluationSettings:
     """Of these on the filmstrip."""
 
     def __post_init__(self) -> None:
-        for name, least in (("every", 0), ("packs", 0), ("heldout", 0), ("shown", 0)):
-            check_number(f"evaluation.{name}", getattr(self, name), least)
+        for name in ("every", "packs", "heldout", "shown"):
+            check_number(f"evaluation.{name}", getattr(self, name), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +185,8 @@ class Settings:
         for name in ("lr", "eps", "weight_decay", "clip", "ema", "ce_weight"):
             check_number(name, getattr(self, name), 0, NUMBER)
         check_number("row_length", self.row_length, 1, (int, type(None)))
-        _choice("view", self.view, get_args(View))
-        _choice("precision", self.precision, PRECISIONS)
+        check_choice("view", self.view, get_args(View))
+        check_choice("precision", self.precision, PRECISIONS)
         if not self.ema < 1:
             raise ValueError(f"Expected ema below 1, got {self.ema}.")
         if self.fsdp and self.evaluation.heldout and self.evaluation.every:
@@ -195,7 +194,6 @@ class Settings:
                 "Expected evaluation.heldout=0 with fsdp, got "
                 f"{self.evaluation.heldout}: a model in shards does not draw; evaluate its checkpoint instead."
             )
-
         if self.fsdp and self.lora is not None:
             raise ValueError(
                 "Expected fsdp=false with lora, got true: adapters are small, and what is frozen is bfloat16; or train "
@@ -211,8 +209,3 @@ class Settings:
         if self.packs % processes:
             raise ValueError(f"Expected packs to be a multiple of the {processes} processes, got {self.packs}.")
         return self.packs // processes
-
-
-def _choice(name: str, value: Any, known: Sequence[str]) -> None:
-    if value not in known:
-        raise ValueError(f"Expected {name} among {', '.join(known)}, got {value!r}.")
