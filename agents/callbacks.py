@@ -50,7 +50,7 @@ class StopWhenAsked(TrainerCallback):
 
 
 class JsonLog(TrainerCallback):
-    """``log.jsonl``: every line of the trainer's log, with its step and the seconds since the run was started."""
+    """``log.jsonl``: every line of the trainer's log, with its step and the seconds since the process was."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
