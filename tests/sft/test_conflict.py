@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from strokes.agents.scripted import Habits, ScriptedPainter
-from strokes.envs import Stage
-from strokes.envs.markup import parse_inspection, parse_plan
+from strokes.envs import Emission, Stage
+from strokes.envs.markup import Plan, parse_inspection, parse_plan
+from strokes.envs.protocols import Reply
 from strokes.envs.scenes.changes import Thing, apply, plan_faults
 from strokes.envs.scenes.detect import detect
 from strokes.envs.scenes.language import parse, parse_edits, parse_report
@@ -39,9 +40,10 @@ def judged_plan(sample):
     return max(k for k, entry in enumerate(sample.transcript.emissions[:first]) if entry.stage is Stage.PLAN)
 
 
-def comments(sample):
-    """What is said of sketches."""
-    return [str(entry.content) for entry in sample.transcript.emissions if entry.stage is Stage.INSPECT]
+def last_report(sample):
+    """What is said in the end of a sketch."""
+    *_, said = (entry.content for entry in sample.transcript.emissions if entry.stage is Stage.INSPECT)
+    return parse_report(parse_inspection(said).comment)
 
 
 @pytest.mark.parametrize("source", ["sampled", "symbolic"])
@@ -62,8 +64,7 @@ def test_samples_are_what_the_exact_verifier_says(source, request):
 def test_only_what_is_said_of_the_plan_and_its_correction_bears_loss(source, request):
     for sample in request.getfixturevalue(source):
         learnt = [entry.stage for entry in sample.transcript.emissions if entry.loss]
-        (complete,) = {parse_report(parse_inspection(c).comment).complete for c in comments(sample)[-1:]}
-        goes_on = [Stage.STOP if complete else Stage.PLAN]
+        goes_on = [Stage.STOP if last_report(sample).complete else Stage.PLAN]
         assert learnt == [Stage.INSPECT, *(goes_on if sample.label else [Stage.PLAN, Stage.SKETCH])]
         at = judged_plan(sample)
         assert [e.stage for e in sample.transcript.emissions[at:]] == [Stage.PLAN, Stage.SKETCH, *learnt]
@@ -77,7 +78,7 @@ def test_the_correction_is_carried_out_by_the_new_plan(sampled):
 
 
 def test_right_plans_are_mostly_incomplete(symbolic):
-    reports = [parse_report(comments(sample)[-1]) for sample in symbolic if sample.label]
+    reports = [last_report(sample) for sample in symbolic if sample.label]
     assert sum(not report.complete for report in reports) > len(reports) / 2 and any(r.complete for r in reports)
 
 
@@ -141,6 +142,21 @@ def test_plans_that_disagree_with_themselves_are_left_out(sampled):
         canvas = replace(sample.transcript, emissions=entries[:at]).canvas
         before = () if canvas is None else things_seen(detect(canvas), sample.transcript.size)
         assert order_of(entries[at].content, before, sample.transcript.size).sound
+
+
+class Muddled(ScriptedPainter):
+    """Describes more than it says is to be drawn."""
+
+    def act(self, sessions, masks):
+        plans = [parse_plan(reply.emission.content) for reply in super().act(sessions, masks)]
+        muddled = [Plan(plan.ins, f"{plan.des} and a pink moon") for plan in plans]
+        return [Reply(emission=Emission(Stage.PLAN, str(plan))) for plan in muddled]
+
+
+def test_nothing_is_kept_of_a_planner_that_always_disagrees_with_itself(capsys):
+    samples = Conflict(planner=Muddled(), temperatures=(1.0,), tries=1, num=6).make(0, 6)
+    assert len(samples) == 6 and {sample.provenance["source"] for sample in samples} == {"symbolic"}
+    assert " disagrees with itself, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", [(1, 5), (-1, 5), (0, 0)])
