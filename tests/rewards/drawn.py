@@ -32,9 +32,7 @@ def told(*said, prompt=PROMPT, ended=Ending.STOP):
         (stage,) = (
             s
             for s in transcript.legal()
-            if s is not Stage.STOP
-            and s.is_image != isinstance(content, str)
-            and (s is Stage.PLAN) == (is_plan and isinstance(content, str))
+            if s is not Stage.STOP and s.is_image != isinstance(content, str) and (s is Stage.PLAN) == is_plan
         )
         assert not transcript.record(Emission(stage, content))
     transcript.ended = ended

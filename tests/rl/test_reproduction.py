@@ -57,8 +57,9 @@ def test_a_cell_makes_its_base_its_sampler_and_its_data_once(place):
     sampler, own = (words for module, words in place.commands if module == "sft.train")
     assert f"experiment={SAMPLER['edits']}" in sampler and "seed=0" in sampler
     assert "experiment=table7/conflict" in own and "seed=1" in own
-    critique = next(words for _, words in place.commands if "subset=conflict" in words)
-    assert "subset=conflict" in critique and f"sampler.path={bench.checkpoint(SAMPLER['edits'], 0)}" in critique
+    drawn, critique = (words for module, words in place.commands if module == "sft.build")
+    assert "subset=multi_turn" in drawn and "subset=conflict" in critique
+    assert f"sampler.path={bench.checkpoint(SAMPLER['edits'], 0)}" in critique
     place.commands.clear()
     bench.evaluated("table7/conflict", 1)
     assert place.commands == []
@@ -118,7 +119,7 @@ def test_every_row_and_finding_is_an_experiment():
     assert named == set(EXPERIMENTS)
 
 
-def test_seeds_are_pooled_by_prompt_and_differences_are_paired(tmp_path):
+def test_seeds_are_pooled_by_prompt_and_differences_are_paired():
     first = [cell(0, position=[1, 1, 0, 1], counting=[1, 0]), cell(1, position=[1, 0, 0, 1], counting=[1, 1])]
     second = [cell(1, position=[0, 0, 0, 1], counting=[1, 1]), cell(2, position=[1] * 4, counting=[1, 1])]
     found = scores(first)
