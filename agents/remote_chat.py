@@ -132,10 +132,15 @@ def words(value: Any, name: str) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"Expected {name!r} to be a text, got {value!r:.80}.")
-    plain = " ".join(re.sub(r"[<>]", " ", neutralise(value)).split())
+    plain = on_one_line(value)
     if not plain or len(plain) > MAX_CHARS:
         raise ValueError(f"Expected {name!r} to be words, at most {MAX_CHARS} characters, got {value!r:.80}.")
     return plain
+
+
+def on_one_line(text: str) -> str:
+    """A text as ordinary words on one line: no tag, no special token, no angle bracket."""
+    return " ".join(re.sub(r"[<>]", " ", neutralise(text)).split())
 
 
 def data_url(image: np.ndarray) -> str:

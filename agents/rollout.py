@@ -151,11 +151,23 @@ def grade(trajectories: Sequence[Trajectory], score_fn: ScoreFn, *, is_graded_th
 
 
 def play(
-    policy: Policy, transcripts: Sequence[Transcript], seeds: Sequence[Sequence[int]], rules: Rules
+    policy: Policy,
+    transcripts: Sequence[Transcript],
+    seeds: Sequence[Sequence[int]],
+    rules: Rules,
+    *,
+    on_advance: Callable[[Sequence[Trajectory]], None] | None = None,
 ) -> list[Trajectory]:
     """Drive sessions on open transcripts until each has stopped or used up its budget, all together.
 
     The transcripts are written to. What a budget counts is what a transcript has spent, before this call too.
+
+    Args:
+        policy: Draws.
+        transcripts: Open ones.
+        seeds: Of the sessions.
+        rules: Size, budget, grammar.
+        on_advance: Told after every emission which trajectories have one more; it may end their transcripts.
     """
     trajectories = [
         Trajectory(transcript=transcript, seed=tuple(seed), replies=[None] * len(transcript.emissions))
@@ -167,6 +179,8 @@ def play(
             masks = [trajectories[k].transcript.mask(rules.grammar) for k in open_]
             for k, reply in zip(open_, policy.act([sessions[k] for k in open_], masks), strict=True):
                 _record(trajectories[k], reply, rules)
+            if on_advance is not None:
+                on_advance([trajectories[k] for k in open_])
     finally:
         policy.close(sessions)
     return trajectories
