@@ -9,10 +9,16 @@ Sizes = Mapping[int, tuple[int, int]]
 """Latents and patches of the images of a table's rows, without markers."""
 
 
+def tokens_of(config: BagelConfig, drawn: tuple[int, int], seen: tuple[int, int]) -> tuple[int, int]:
+    """Latents and patches, without markers, of an image with these sides where it is drawn and where it is seen."""
+    stride, patch = config.latent_stride, config.vit_config.patch_size
+    return (drawn[0] // stride) * (drawn[1] // stride), (seen[0] // patch) * (seen[1] // patch)
+
+
 def image_tokens(config: BagelConfig) -> tuple[int, int]:
     """Latents and patches of one canvas, without markers."""
-    side = config.vae_transform[0]
-    return (side // config.latent_stride) ** 2, (side // config.vit_config.patch_size) ** 2
+    canvas = config.vae_transform[0], config.vae_transform[0]
+    return tokens_of(config, canvas, canvas)
 
 
 def num_tokens(example: Example, copies: int, config: BagelConfig, sizes: Sizes | None = None) -> int:

@@ -22,7 +22,7 @@ from ..agents.bagel.tokenizer import TokenIds
 from ..agents.bagel.transforms import ImageTransform
 from ..agents.lora import adapters
 from .collator import Example, Picture, Words
-from .cost import Sizes, num_flops, num_tokens
+from .cost import Sizes, num_flops, num_tokens, tokens_of
 from .job import PAPER, adapt, checkpoint_of
 from .packing import Packing
 from .train_settings import Settings
@@ -56,7 +56,7 @@ def estimate(settings: Settings) -> str:
     """The figures as a table."""
     model = meta_model(settings)
     load = load_of(settings, model.config)
-    usable = [load.examples[index] for pack in load.packing.epoch(0) for _, index in pack]
+    usable = [load.examples[index] for choices in load.packing.epoch(0) for _, index in choices]
     every = sum(num_flops(each, settings.data.copies, model.config, load.sizes) for each in usable)
     flops = every / len(load.packing.epoch(0)) * settings.packs
     tokens = round(load.filled * settings.packs)
@@ -133,9 +133,7 @@ def load_of(settings: Settings, config: BagelConfig) -> Load:
     Raises:
         ValueError: One that is longer than a pack, unless such are to be left out.
     """
-    (w, h), (a, b) = _canvases(config)
-    stride, patch = config.latent_stride, config.vit_config.patch_size
-    sizes = dict.fromkeys(range(max(ROUNDS)), ((w // stride) * (h // stride), (a // patch) * (b // patch)))
+    sizes = dict.fromkeys(range(max(ROUNDS)), tokens_of(config, *_canvases(config)))
     examples = [_example(rounds) for rounds in ROUNDS for _ in range(EACH)]
     names = [f"of {rounds} images" for rounds in ROUNDS for _ in range(EACH)]
     lengths = np.array([num_tokens(example, settings.data.copies, config, sizes) for example in examples])
@@ -161,9 +159,9 @@ def _canvases(config: BagelConfig) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def _forward(settings: Settings, model: Bagel, load: Load) -> str:
     """A forward pass of the pack on the meta device but for attention, whose rows depend on values: shapes fit."""
-    (w, h), (a, b) = _canvases(model.config)
-    stride = model.config.latent_stride
-    latent = torch.zeros((h // stride) * (w // stride), model.config.latent_dim)
+    canvas, seen = _canvases(model.config)
+    latent = torch.zeros(tokens_of(model.config, canvas, seen)[0], model.config.latent_dim)
+    pixels = torch.zeros(3, *reversed(seen))
     samples: list[list[Item]] = []
     for _, index in load.packing[0]:
         samples.append([])
@@ -172,7 +170,7 @@ def _forward(settings: Settings, model: Bagel, load: Load) -> str:
                 samples[-1].append(Text(ids=segment.ids, loss=segment.loss, switch=segment.switch))
             else:
                 drawn = [NoisyImage(latent=latent, t=0.0)] * settings.data.copies
-                samples[-1] += [*drawn, VaeImage(latent=latent), VitImage(pixels=torch.zeros(3, b, a), switch=0)]
+                samples[-1] += [*drawn, VaeImage(latent=latent), VitImage(pixels=pixels, switch=0)]
     ids = TokenIds(bos_token_id=0, eos_token_id=1, start_of_image=2, end_of_image=3)
     packed = pack(samples, model.config, ids, row_length=settings.row_length, rng=np.random.default_rng(0))
     packed = packed.to("meta")

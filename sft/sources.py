@@ -20,7 +20,7 @@ from ..agents.bagel.transforms import ImageTransform
 from ..envs.files import file_sha256, write_whole
 from ..envs.transcript import Transcript
 from .collator import Example, Images, ImageTable, Picture, Words, from_transcript
-from .cost import Sizes, num_flops, num_tokens
+from .cost import Sizes, num_flops, num_tokens, tokens_of
 from .examples import Examples
 from .latents import ForwardImages, alone, encode_ahead
 from .store import DataSet, OnBad
@@ -244,20 +244,18 @@ def _fitting(sizes: np.ndarray, config: BagelConfig, reading: Reading, path: str
     for height, width in sizes.tolist():
         if (height, width) in found:
             continue
-        w, h = vae.size(width, height)
-        if (w, h) != (width, height) and not reading.resize:
+        drawn = vae.size(width, height)
+        if drawn != (width, height) and not reading.resize:
             raise ValueError(
-                f"Expected images of the size that the model draws, {w} x {h}, got {width} x {height} in "
+                f"Expected images of the size that the model draws, {drawn[0]} x {drawn[1]}, got {width} x {height} in "
                 f"{str(path)!r}; take a model or data of the other size, or scale them with data.resize=true."
             )
-        if reading.latents == "ahead" and (w, h) != (side, side):
+        if reading.latents == "ahead" and drawn != (side, side):
             raise ValueError(
                 f"Expected square images for latents=ahead, got {width} x {height} in {str(path)!r}; encode them with "
                 "latents=forward."
             )
-        a, b = vit.size(width, height)
-        patch, stride = config.vit_config.patch_size, config.latent_stride
-        found[height, width] = (w // stride) * (h // stride), (a // patch) * (b // patch)
+        found[height, width] = tokens_of(config, drawn, vit.size(width, height))
     if reading.latents == "ahead":
         return None
     return {row: found[height, width] for row, (height, width) in enumerate(sizes.tolist())}
