@@ -17,14 +17,15 @@ from omegaconf import OmegaConf
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
+from strokes.agents.command import nested
 from strokes.agents.pool import start_ray
-from strokes.rl.settings import Settings, nested
+from strokes.rl.settings import Settings
 from strokes.rl.train import train
 
 
 def learn(values: dict[str, Any]) -> None:
     """One process; torch.distributed is set up, and the trainer finds it."""
-    settings = nested(Settings, values)
+    settings = nested(Settings, values, "rl")
     train(settings, Path(settings.out))
 
 
