@@ -3,29 +3,20 @@
 import copy
 import pickle
 
+import drawn
 import numpy as np
 import pytest
+from drawn import BOTH, CIRCLE, DONE, GREEN, PROMPT, SQUARE, draw
 
 from strokes.agents.scripted import Habits, demonstrate
 from strokes.envs.protocols import Reward, Score
 from strokes.envs.scenes import detect as detector
-from strokes.envs.scenes.render import COLORS, SHAPES, Object, Scene, render
+from strokes.envs.scenes.render import COLORS, SHAPES
 from strokes.envs.scenes.tasks import sample_task
 from strokes.envs.stages import Emission, Stage
 from strokes.envs.transcript import CRITIC, GIVEN, Ending, Entry, Transcript
 from strokes.rewards import SceneReward, review
 
-PROMPT = "a red circle left of a blue square"
-"""Red circle in the cell "left", blue square in the cell "center", throughout."""
-
-
-def draw(*objects: tuple[str, str, int]) -> np.ndarray:
-    """(colour, shape, cell) on a canvas of 48 px; cells 0 to 8 in reading order."""
-    items = [Object(shape, color, 8 + 16 * (cell % 3), 8 + 16 * (cell // 3), 6) for color, shape, cell in objects]
-    return render(Scene(tuple(items), 48))
-
-
-CIRCLE, SQUARE, GREEN = ("red", "circle", 3), ("blue", "square", 4), ("green", "square", 4)
 STAR = ("pink", "star", 8)
 
 
@@ -33,26 +24,13 @@ def plan(ins: str, des: str = "a red circle and a blue square") -> str:
     return f"<ins>{ins}</ins><des>{des}</des>"
 
 
-BOTH = plan("add a red circle at the left and a blue square at the center")
-DONE = "the sketch follows the plan and the prompt is complete"
 WRONG = "the sketch shows a green square at the center instead of a blue square"
 FIX = "<refine>change the green square at the center to blue</refine>"
 
 
-def told(*said: str | np.ndarray, prompt: str = PROMPT, ended: Ending | None = None, **meta) -> Transcript:
-    """A transcript of the paper's order; the stage of each content follows from the one before."""
-    transcript = Transcript(prompt=prompt, size=48, meta=meta)
-    for content in said:
-        options = transcript.legal()
-        image = not isinstance(content, str)
-        plan = isinstance(content, str) and content.startswith("<ins>")
-        stop = isinstance(content, str) and not content
-        fitting = [
-            s for s in options if s.is_image == image and (s is Stage.PLAN) == plan and (s is Stage.STOP) == stop
-        ]
-        assert not transcript.record(Emission(fitting[0], content)), content
-    transcript.ended = ended or transcript.ended
-    return transcript
+def told(*said: str | np.ndarray, ended: Ending | None = None, **given) -> Transcript:
+    """Under way, unless its last word is "" or it says otherwise."""
+    return drawn.told(*said, ended=ended, **given)
 
 
 def judge(transcript: Transcript, **options) -> Score:
