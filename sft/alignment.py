@@ -13,7 +13,7 @@ last comes the painter's next plan, or the end, and what comes is learnt, too.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from ..agents.rollout import Rules
 from ..envs.markup import parse_inspection
@@ -58,6 +58,7 @@ class Alignment(Critique):
     subset: ClassVar = Subset.ALIGNMENT
     judged: ClassVar = Stage.SKETCH
     offset: ClassVar = 2_000_003
+    sources: ClassVar = get_args(Source)
 
     sketcher: Policy | None = None
     """Whose sketches are sampled, see ``makers.load_sampler``; ``None`` only where the source is corrupted."""
@@ -67,13 +68,11 @@ class Alignment(Critique):
     """Sketches for each sample wanted."""
 
     def __post_init__(self) -> None:
-        if self.source not in ("self-sampled", "corrupted"):
-            raise ValueError(f"Expected alignment.source to be self-sampled or corrupted, got {self.source!r}.")
+        Critique.__post_init__(self)
         if self.source == "self-sampled" and self.sketcher is None:
             raise ValueError(
                 "Expected a sketcher to sample from, got none; name a checkpoint, or set alignment.source=corrupted."
             )
-        Critique.__post_init__(self)
 
     def _ways(self) -> Iterator[tuple[Way, int]]:
         """The model, and then the painter."""

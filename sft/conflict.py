@@ -15,7 +15,7 @@ comes the painter's next plan, or the end, and what comes is learnt, too.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from ..agents.brush import things
 from ..agents.rollout import Rules
@@ -62,6 +62,7 @@ class Conflict(Critique):
     subset: ClassVar = Subset.CONFLICT
     judged: ClassVar = Stage.PLAN
     offset: ClassVar = 1_000_003
+    sources: ClassVar = get_args(Source)
 
     planner: Policy | None = None
     """Whose plans are sampled, see ``makers.load_sampler``; ``None`` only where the source is symbolic."""
@@ -72,14 +73,12 @@ class Conflict(Critique):
     temperatures: Sequence[float] = TEMPERATURES
 
     def __post_init__(self) -> None:
-        if self.source not in ("self-sampled", "symbolic"):
-            raise ValueError(f"Expected conflict.source to be self-sampled or symbolic, got {self.source!r}.")
+        Critique.__post_init__(self)
         if self.source == "self-sampled" and (self.planner is None or not self.temperatures):
             raise ValueError(
                 f"Expected a planner and temperatures to sample from, got {self.planner!r} and {self.temperatures!r}; "
                 "name a checkpoint, or set conflict.source=symbolic."
             )
-        Critique.__post_init__(self)
 
     def _ways(self) -> Iterator[tuple[Way, int]]:
         """The model at each temperature, and then the painter."""

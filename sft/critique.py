@@ -42,8 +42,11 @@ class Critique(ABC):
     """PLAN or SKETCH."""
     offset: ClassVar[int]
     """Added to the seed, so that prompts and drawings are not those of the other subsets."""
+    sources: ClassVar[tuple[str, ...]]
+    """Where what is judged may come from."""
 
     source: str
+    """What is of another one makes up for what is lacking, and says so."""
     critic: Critic = field(default_factory=ExactCritic)
     seed: int = 0
     num: int
@@ -60,6 +63,8 @@ class Critique(ABC):
     """Samples of a full chunk; chunk c begins with sample c times this."""
 
     def __post_init__(self) -> None:
+        if self.source not in self.sources:
+            raise ValueError(f"Expected {self.subset}.source to be {' or '.join(self.sources)}, got {self.source!r}.")
         check_drawings(self.split, self.num, self.chunk_size, self.detour_rate)
         check_number(f"{self.subset}.tries", self.tries, 1)
 
