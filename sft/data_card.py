@@ -11,9 +11,9 @@ ABOUT = {
     Subset.MULTI_TURN: "whole drawings: in every round a plan, a sketch and an inspection that finds no fault; "
     "everything is learnt",
     Subset.CONFLICT: "is the plan true to the prompt? Right rounds, then a plan and the sketch that follows it, as "
-    "context; learnt are the inspection and, where the plan is wrong, the corrected plan and its sketch",
+    "context; learnt are the inspection and what follows: the next plan, the end, or the corrected plan and its sketch",
     Subset.ALIGNMENT: "is the sketch true to the plan? Right rounds, a right plan and a sketch, as context; learnt are "
-    "the inspection and, where the sketch is wrong, the refined image",
+    "the inspection, the refined image where the sketch is wrong, and what follows: the next plan or the end",
 }
 LICENCES = {
     "exact": "Made by this package's own programs and models: Apache-2.0.",
