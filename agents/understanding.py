@@ -2,10 +2,12 @@
 
 The context is that of BAGEL's own understanding: what the image encoder sees, then the question. The answer is not
 sampled: the probability of "yes" is its likelihood as the next turn over that of "yes" and "no" together, so that
-there is a verdict even where the model would say something else.
+there is a verdict even where the model would say something else. A model learns to answer on ``sample``: the same
+context, with the right answer as the next turn.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..envs.markup import neutralise
+from .adapter import check_fit, merge, read_adapter
 from .bagel.checkpoint import load
 from .bagel.context import ContextItem, Contexts
 from .bagel.items import Text
@@ -42,9 +45,39 @@ class Understanding:
         self.contexts = Contexts(model, tokenizer.ids)
 
     @classmethod
-    def load(cls, path: str | Path, *, dtype: torch.dtype = torch.float32, device: str = "cpu") -> Self:
-        """The model of a checkpoint directory."""
-        return cls(load(path, dtype=dtype, device=device), Tokenizer.load(path))
+    def load(
+        cls,
+        path: str | Path,
+        adapter: str | Path | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> Self:
+        """The model of a checkpoint directory.
+
+        Args:
+            path: The directory.
+            adapter: Folder of an adapter that was trained on it, such as a verifier's; merged into the weights.
+            dtype: Of the weights.
+            device: Where they lie.
+
+        Raises:
+            ValueError: Either of them is missing or damaged, or the adapter is of another model.
+        """
+        learnt = None if adapter is None else read_adapter(adapter)
+        model = load(path, dtype=dtype, device=device)
+        if learnt is not None:
+            check_fit(model, learnt)
+            merge(model, learnt)
+        return cls(model, Tokenizer.load(path))
+
+    def context(self, image: np.ndarray, question: str) -> list[ContextItem]:
+        """What is answered after: an image uint8 (height, width, 3) as the encoder sees it, and the question."""
+        return [as_seen(self.model.config, image), Text(ids=self.tokenizer.encode(neutralise(question)))]
+
+    def sample(self, image: np.ndarray, question: str, is_yes: bool) -> list[ContextItem]:
+        """A question and its answer, which alone bears loss: of the words that ``answer`` compares."""
+        return [*self.context(image, question), replace(self.answers[0 if is_yes else 1], loss=True)]
 
     def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
         """Probability of yes for each image, uint8 (height, width, 3), and its question; in [0, 1].
@@ -66,11 +99,7 @@ class Understanding:
     def _answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float]:
         rows = self.contexts.open(len(images))
         try:
-            asked: list[list[ContextItem]] = [
-                [as_seen(self.model.config, image), Text(ids=self.tokenizer.encode(neutralise(question)))]
-                for image, question in zip(images, questions, strict=True)
-            ]
-            self.contexts.extend(rows, asked)
+            self.contexts.extend(rows, list(map(self.context, images, questions)))
             marks = [self.contexts.mark(row) for row in rows]
             likelihoods = []
             for answer in self.answers:

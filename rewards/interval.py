@@ -5,7 +5,7 @@ whole prompts are drawn with replacement, task by task, from a seeded generator.
 unweighted mean of the tasks, as in GenEval.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +60,30 @@ def intervals(
         result[task] = _interval(means[-1], draws[-1], sizes[-1])
     result[OVERALL] = _interval(float(np.mean(means)), np.mean(draws, 0), min(sizes)) if means else None
     return result
+
+
+def resampled(
+    prompts: Sequence[str], statistic: Callable[[np.ndarray], float | None], resamples: int = 2000, seed: int = 0
+) -> Interval | None:
+    """Any statistic of rows, and its interval.
+
+    Args:
+        prompts: Of each row.
+        statistic: Takes how often each row counts, float (rows,); ``None``: it has no value for these.
+        resamples: Bootstrap draws; those for which there is no value are passed over.
+        seed: Of the bootstrap alone.
+
+    Returns:
+        ``None`` where the statistic has no value for the rows as they are.
+    """
+    value = statistic(np.ones(len(prompts)))
+    if value is None:
+        return None
+    names, cluster = np.unique(np.asarray(prompts), return_inverse=True)
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
+    found = [draw for row in times if (draw := statistic(row[cluster].astype(float))) is not None]
+    return _interval(value, np.array(found), len(names))
 
 
 def _interval(mean: float, draws: np.ndarray, clusters: int) -> Interval:
