@@ -4,10 +4,10 @@ import copy
 import json
 from dataclasses import replace
 
+import drawn
 import numpy as np
 import pytest
 
-from strokes.envs.scenes.render import Object, Scene, render
 from strokes.envs.scenes.tasks import heldout, task_of
 from strokes.envs.stages import Emission, Stage
 from strokes.envs.transcript import Transcript
@@ -22,10 +22,9 @@ FIRST, SECOND = ((node.color, node.shape) for node in TASK.graph.nodes)
 OTHER = next(c for c in ("red", "blue", "green") if c not in (FIRST[0], SECOND[0]))
 
 
-def draw(*objects):
-    """(colour, shape) at the left, then at the right."""
-    items = [Object(shape, color, 8 + 32 * k, 24, 6) for k, (color, shape) in enumerate(objects)]
-    return render(Scene(tuple(items), 48))
+def draw(pair):
+    """A canvas with a (colour, shape) at the left."""
+    return drawn.draw((*pair, 3))
 
 
 def name(pair, article="a"):

@@ -24,8 +24,7 @@ from strokes.sft.sources import Reading, open_source
 from strokes.sft.store import DataSet, write_shard
 
 AHEAD = Reading(view="process", latents="ahead", resize=False, on_bad="raise", cache=None)
-FORWARD = Reading(view="process", latents="forward", resize=False, on_bad="raise", cache=None)
-FINAL = Reading(view="final", latents="ahead", resize=False, on_bad="raise", cache=None)
+FORWARD, FINAL = replace(AHEAD, latents="forward"), replace(AHEAD, view="final")
 
 
 @pytest.fixture(scope="module")
@@ -161,23 +160,22 @@ def test_a_given_canvas_is_context_and_an_empty_prompt_is_nothing(tokenizer):
     assert [type(item) for item in items] == [VaeImage, VitImage, Text, NoisyImage]
 
 
-def other_size(tmp_path, size):
-    write_shard(tmp_path / "0.parquet", make_samples(3, size=size))
+def of_64_pixels(tmp_path):
+    write_shard(tmp_path / "0.parquet", make_samples(3, size=64))
     return tmp_path
 
 
 def test_images_of_another_size_are_refused_or_scaled(nano, tokenizer, tmp_path):
-    data = other_size(tmp_path, 64)
+    data = of_64_pixels(tmp_path)
     with pytest.raises(ValueError, match=r"48 x 48, got 64 x 64 .* data.resize=true"):
         open_source("a", data, nano, tokenizer, AHEAD)
     for latents in ("ahead", "forward"):
-        reading = Reading(view="process", latents=latents, resize=True, on_bad="raise", cache=None)
-        source = open_source("a", data, nano, tokenizer, reading)[0]
+        source = open_source("a", data, nano, tokenizer, replace(AHEAD, latents=latents, resize=True))[0]
         assert source.images.pixels(0).shape == (3, 48, 48)
 
 
 def test_an_image_is_resized_alone_however_many_a_sample_has(tokenizer, nano, tmp_path):
-    data = other_size(tmp_path, 64)
+    data = of_64_pixels(tmp_path)
     config = BagelConfig.nano(vocab_size=len(tokenizer), vae_transform=(1344, 1344, 16), vit_transform=(48, 48, 16))
     source = open_source("a", data, type(nano)(config), tokenizer, replace(FORWARD, resize=True))[0]
     assert max(len([s for s in example if isinstance(s, Picture)]) for example in source) > 1
@@ -187,7 +185,7 @@ def test_an_image_is_resized_alone_however_many_a_sample_has(tokenizer, nano, tm
 
 
 def test_a_pack_of_images_of_another_size_holds_as_many_tokens_as_reckoned(tokenizer, nano, tmp_path):
-    data = other_size(tmp_path, 64)
+    data = of_64_pixels(tmp_path)
     config = BagelConfig.nano(vocab_size=len(tokenizer), vae_transform=(128, 16, 16), vit_transform=(128, 16, 16))
     source = open_source("a", data, type(nano)(config), tokenizer, FORWARD)[0]
     batch = PackDataset([source], Packing([source.lengths(1)], 4000), Drawing(), config, tokenizer.ids, num=1)[0]
