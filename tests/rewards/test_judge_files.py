@@ -135,6 +135,7 @@ def test_closing_while_others_ask(server, judge, tmp_path, slow_disk):
     for thread in threads:
         thread.join()
     assert set(failed) <= {"CancelledError"}
+    assert {verdict.status for verdict in client.ask(requests)} == {"ok"}
 
 
 def test_threads_that_begin_together_share_one_desk(server, judge, monkeypatch):

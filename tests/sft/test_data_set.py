@@ -12,8 +12,6 @@ from strokes.sft import unpacked
 from strokes.sft.sample import Subset
 from strokes.sft.store import DataSet, write_shard
 
-# Random access.
-
 
 def test_parts_of_a_data_set(tmp_path, samples):
     for k in range(3):
