@@ -1,0 +1,90 @@
+"""The examples of a verifier as training reads them: rows of a parquet file, and batches of them as packs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from PIL import Image
+
+from ..agents.bagel.sequence import Pack, pack
+from ..agents.understanding import Understanding
+from ..envs.protocols import VerifierQuestion
+from ..rewards.parm import question_of
+
+COLUMNS = ("image", "question", "prompt", "label")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Example:
+    """One question about one image, and its answer."""
+
+    image: np.ndarray
+    """uint8 (size, size, 3)."""
+    question: VerifierQuestion
+    prompt: str
+    label: bool
+
+
+class Examples(Sequence[Example]):
+    """The rows of a file; images are kept as they are stored, and decoded when they are asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """Args:
+
+        path: A parquet file with ``COLUMNS``, such as ``verifier_data`` writes.
+
+        Raises:
+            ValueError: No such file, a damaged one, or one without examples.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            self.rows = pq.read_table(path, columns=list(COLUMNS), memory_map=True)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise ValueError(
+                f"Expected examples in {str(path)!r}, as this command writes them, got {error}."
+            ) from error
+        if not self.rows.num_rows or set(self.rows.column_names) != set(COLUMNS):
+            raise ValueError(
+                f"Expected rows with {', '.join(COLUMNS)} in {str(path)!r}, got {self.rows.num_rows} with "
+                f"{', '.join(self.rows.column_names)}; draw more, in another folder."
+            )
+
+    def __len__(self) -> int:
+        return self.rows.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        row = self.rows.slice(index, 1).to_pylist()[0]
+        with Image.open(BytesIO(row["image"]["bytes"])) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        return Example(image=pixels, question=row["question"], prompt=row["prompt"], label=row["label"])
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Makes a pack of examples: each is what the model is asked, and the right word as the next turn."""
+
+    asked: Understanding
+
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """The batch of these examples."""
+        return {"pack": self.pack(examples)}
+
+    def pack(self, examples: Sequence[Example]) -> Pack:
+        """Their pack; each has a row of attention of its own, for they are about as long."""
+        samples = [
+            self.asked.sample(each.image, question_of(each.question, each.prompt), each.label) for each in examples
+        ]
+        return pack(samples, self.asked.model.config, self.asked.tokenizer.ids, row_length=1)

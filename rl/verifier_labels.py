@@ -1,0 +1,95 @@
+"""Labels of PARM's three questions, out of how drawings looked on their way and how they ended; and how many of each.
+
+After Z. Guo et al. (arXiv 2501.13926), who label the base model's own images. Of one drawing let e be the judge's
+verdict on the picture in the end, and v_j his verdict on look j: that nothing on it contradicts the prompt (being
+incomplete is not wrong); for the picture in the end v_j = e.
+
+* *outcome*, of the picture in the end: e.
+* *clarity*, of look j: yes if the judge can read it and v_i = e for it and for all looks after it. So an image is clear
+  from where on what can be said of it is what will be said in the end. Without the first condition every smear on the
+  way to a wrong picture would be clear, for a smear is wrong too.
+* *potential*, of looks that are clear: e.
+* *best-of-N'*, the outcome among drawings that seemed to have potential: e, of the picture in the end of a drawing
+  whose first readable look, before the end, contradicted nothing. (Those whose potential is labelled yes all end well;
+  there would be nothing to choose.)
+
+A drawing without a picture, or without a verdict on it, has no labels; one that lacks a verdict on the way has that of
+its outcome alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from ..envs.protocols import VerifierQuestion
+from .verifier_looks import Sight
+
+Kind = Literal["outcome", "clarity", "potential", "best_of"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PAPER: Mapping[Kind, int] = {"outcome": 288_000, "clarity": 120_000, "potential": 80_000, "best_of": 200_000}
+"""Examples of each kind in the paper."""
+
+
+class Label(NamedTuple):
+    """One look with the answer to one question."""
+
+    kind: Kind
+    sight: int
+    """Number of the look among those of its drawing."""
+    is_yes: bool
+
+    @property
+    def question(self) -> VerifierQuestion:
+        """What is asked."""
+        return "outcome" if self.kind == "best_of" else self.kind
+
+
+def labels_of(looks: Sequence[Sight]) -> list[Label]:
+    """All labels of one drawing, whose looks are given in order."""
+    end = looks[-1].is_right if looks and looks[-1].is_last else None
+    if end is None:
+        return []
+    last = len(looks) - 1
+    labels = [Label("outcome", last, end)]
+    if any(look.is_readable is None or look.fits is None for look in looks):
+        return labels
+    said = [*(look.fits for look in looks[:-1]), end]
+    settled = next((j + 1 for j in range(last, -1, -1) if said[j] != end), 0)
+    clear = [j >= settled and bool(look.is_readable) for j, look in enumerate(looks)]
+    labels += [Label("clarity", j, is_clear) for j, is_clear in enumerate(clear)]
+    labels += [Label("potential", j, end) for j, is_clear in enumerate(clear) if is_clear]
+    if next((look.fits for look in looks[:-1] if look.is_readable), False):
+        labels.append(Label("best_of", last, end))
+    return labels
+
+
+def quotas(scale: float, share: float) -> dict[Kind, int]:
+    """How many examples of each kind: ``share`` of the paper's, scaled."""
+    return {kind: round(scale * share * num) for kind, num in PAPER.items()}
+
+
+def chosen(are_yes: Sequence[bool], num: int, rng: np.random.Generator) -> list[int]:
+    """Which ``num`` of the examples of a kind are taken, in order: half of each answer.
+
+    Where there are not enough of one answer those of the other take their place, and where there are not enough
+    altogether all are taken.
+    """
+    truth = np.array(are_yes, bool)
+    yes, no = (rng.permutation(np.flatnonzero(mine)) for mine in (truth, ~truth))
+    num_yes = max(min(len(yes), (num + 1) // 2), num - len(no))
+    return sorted([*yes[:num_yes].tolist(), *no[: num - min(num_yes, len(yes))].tolist()])
+
+
+class Count(NamedTuple):
+    """How many examples of a kind there are."""
+
+    wanted: int
+    yes: int
+    no: int
+
+
+def counted(kinds: Iterable[tuple[Kind, bool]], wanted: Mapping[Kind, int]) -> dict[Kind, Count]:
+    """What was found of what was wanted."""
+    found = list(kinds)
+    return {kind: Count(num, found.count((kind, True)), found.count((kind, False))) for kind, num in wanted.items()}
