@@ -5,6 +5,9 @@ that were sampled, images as they re-entered the context, and beside each image 
 step and branch of guidance. States see the context and themselves, and nobody sees them, so all steps of all images
 share one context. Where image guidance was on, the texts alone are a second sample for its branch.
 
+Learning on the forward process gives states of its own (``forward_states``) in place of the recorded steps. They are
+packed in the same way, under the conditional context alone: it trains without guidance.
+
 The distributions are those of the rollout: tokens masked and tempered as they were drawn, velocities guided per image,
 steps by ``flow.moments``. Only the order of floating-point sums differs.
 """
@@ -27,6 +30,7 @@ from .bagel.pictures import as_items
 from .bagel.sample import Sampling
 from .bagel.sequence import Item, pack
 from .bagel.tokenizer import Tokenizer
+from .forward_states import ForwardState
 from .interleaved_session import heard, prompt_text
 from .trajectory import Trajectory
 
@@ -36,7 +40,11 @@ keys and values of their context without gradient, as from a cache (flow_grpo, U
 
 
 class Replayed(NamedTuple):
-    """One trajectory, replayed: N sampled tokens, S stochastic steps of all images, states of (T, C)."""
+    """One trajectory, replayed: N sampled tokens, S states of all images, each of (T, C).
+
+    The states are those of the recorded stochastic steps, or forward states, which are no steps and have no density:
+    ``steps``, ``means`` and ``stds`` are then empty.
+    """
 
     logps: Tensor
     """float32 (N,): log-probs of the tokens of all own replies, one reply after the other."""
@@ -49,9 +57,9 @@ class Replayed(NamedTuple):
     stds: Tensor
     """float32 (S,): of them, in every dimension."""
     velocities: Tensor
-    """float32 (S, T, C): after guidance."""
+    """float32 (S, T, C): after guidance; without any, of forward states."""
     emission: Tensor
-    """int64 (S,): number of the emission that each step belongs to."""
+    """int64 (S,): number of the emission that each state belongs to."""
 
 
 class Drift(NamedTuple):
@@ -67,9 +75,10 @@ class Drift(NamedTuple):
 
 @dataclass(slots=True)
 class _Step:
-    """A stochastic step on its way through a pack: where its states stand among all states."""
+    """A stochastic step or a forward state on its way through a pack: where its states stand among all states."""
 
-    transition: Transition
+    transition: Transition | None
+    """``None``: a forward state."""
     emission: int
     full: int
     text: int | None = None
@@ -99,15 +108,23 @@ class Replayer:
         self.config, self.tokenizer, self.sampling = config, tokenizer, sampling
         self.prefix, self.row_length = prefix, row_length
 
-    def __call__(self, model: Any, trajectories: Sequence[Trajectory]) -> list[Replayed]:
+    def __call__(
+        self,
+        model: Any,
+        trajectories: Sequence[Trajectory],
+        states: Sequence[Sequence[ForwardState]] | None = None,
+    ) -> list[Replayed]:
         """Replay, with gradient where it is on.
 
         Args:
             model: A ``Bagel``, or what wraps one (adapters, data parallelism); called once.
             trajectories: With flow paths and latents (``Interleaved(is_recorded=True)``).
+            states: Forward states of each trajectory, in the order of their emissions; ``None``: the recorded
+                stochastic steps.
         """
         samples: list[list[Item]] = []
-        builders = [_Builder(self, trajectory, samples) for trajectory in trajectories]
+        given = [None] * len(trajectories) if states is None else states
+        builders = [_Builder(self, *pair, samples) for pair in zip(trajectories, given, strict=True)]
         packed = pack(samples, self.config, self.tokenizer.ids, row_length=self.row_length)
         device = next(model.parameters()).device
         out = model(packed.to(device), is_prefix_detached=self.prefix == "detach", wants_entropy=True)
@@ -122,8 +139,10 @@ class Replayer:
         return result
 
     def _flow(self, steps: Sequence[_Step], velocities: Sequence[Tensor], device: torch.device) -> tuple[Tensor, ...]:
-        """Log-densities, means, standard deviations, velocities and emissions of one trajectory's steps."""
-        noise, told = self.sampling.noise, []
+        """Log-densities, means, standard deviations, velocities and emissions of one trajectory's states."""
+        noise, told, vs = self.sampling.noise, [], []
+        none = torch.zeros(0, device=device)
+        empty = none.reshape(0, 0, self.config.latent_dim)
         for step in steps:
             at = step.transition
             v = velocities[step.full]
@@ -137,24 +156,31 @@ class Replayer:
                     renorm=self.sampling.cfg_renorm_type,
                     renorm_min=self.sampling.cfg_renorm_min,
                 )
-            assert noise is not None
-            gaussian = flow.moments(at.x.to(device), v, at.t, at.t_next, at.eta, noise.kernel)
-            told.append((flow.log_prob(at.x_next.to(device), gaussian), gaussian.mean, gaussian.std, v))
+            vs.append(v)
+            if at is not None:
+                assert noise is not None
+                gaussian = flow.moments(at.x.to(device), v, at.t, at.t_next, at.eta, noise.kernel)
+                told.append((flow.log_prob(at.x_next.to(device), gaussian), gaussian.mean, gaussian.std))
+        emission = torch.tensor([step.emission for step in steps], dtype=torch.int64, device=device)
+        flows = torch.stack(vs) if vs else empty
         if not told:
-            none = torch.zeros(0, device=device)
-            empty = none.reshape(0, 0, self.config.latent_dim)
-            return none.double(), empty, none, empty, none.long()
-        logps, means, stds, vs = zip(*told, strict=True)
-        emission = torch.tensor([step.emission for step in steps], device=device)
-        return torch.stack(logps), torch.stack(means), torch.tensor(stds, device=device), torch.stack(vs), emission
+            return none.double(), empty, none, flows, emission
+        logps, means, stds = zip(*told, strict=True)
+        return torch.stack(logps), torch.stack(means), torch.tensor(stds, device=device), flows, emission
 
 
 class _Builder:
     """One trajectory as samples of a pack."""
 
-    def __init__(self, replayer: Replayer, trajectory: Trajectory, samples: list[list[Item]]) -> None:
+    def __init__(
+        self,
+        replayer: Replayer,
+        trajectory: Trajectory,
+        states: Sequence[ForwardState] | None,
+        samples: list[list[Item]],
+    ) -> None:
         """Append the trajectory's samples to ``samples``."""
-        self.of, self.trajectory = replayer, trajectory
+        self.of, self.trajectory, self.given = replayer, trajectory, states
         self.num_tokens = 0
         self.steps: list[_Step] = []
         self.sizes: list[int] = []
@@ -182,9 +208,8 @@ class _Builder:
             self._items.append(text)
             self._texts.append(Text(ids=text.ids))
             return
-        for transition in () if reply is None else reply.path:
-            if transition.eta:
-                self._add_state(k, transition)
+        if reply is not None:
+            self._add_states(k, reply)
         image = np.asarray(entry.content)
         latent = None if reply is None else reply.latent
         if latent is None:
@@ -212,7 +237,18 @@ class _Builder:
         loss = [True] * len(ids) + [not is_cut]
         return Text(ids=ids, loss=loss, drawn=Drawn(reply.temperature or 1.0, allowed))
 
-    def _add_state(self, k: int, at: Transition) -> None:
+    def _add_states(self, k: int, reply: Reply) -> None:
+        """The states of an image: those given, or those of its stochastic steps."""
+        if self.given is None:
+            for transition in reply.path:
+                if transition.eta:
+                    self._add_step(k, transition)
+            return
+        for each in self.given:
+            if each.emission == k:
+                self.steps.append(_Step(None, k, self._state(StateImage(state=each.state, time=each.time))))
+
+    def _add_step(self, k: int, at: Transition) -> None:
         """The state of a step under every branch that guided it."""
         sampling = self.of.sampling
         step = _Step(at, k, full=self._state(StateImage(state=at.x, time=at.t)))

@@ -8,8 +8,9 @@ their bytes: what is read equals what was written, bit for bit.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,11 +33,25 @@ Batch = dict[str, Any]
 """A micro-batch of the trainer: tensors, trajectories, credits and flow steps, under their names."""
 
 
+class Buffer(NamedTuple):
+    """What a run needs to go on, see ``save_buffer``."""
+
+    position: dict[str, Any]
+    """How far the run is."""
+    batches: list[Batch] | None
+    """Micro-batches of the current generation."""
+    admitted: list[tuple[int, Weights]]
+    """Generations that were being drawn ahead."""
+    average: Weights | None
+    """What drew the last one, where that is an average."""
+
+
 def save_buffer(
     folder: str | Path,
     position: Mapping[str, Any],
     batches: Sequence[Batch] | None,
     admitted: Sequence[tuple[int, Weights]],
+    average: Weights | None = None,
 ) -> None:
     """Write a buffer.
 
@@ -45,6 +60,7 @@ def save_buffer(
         position: How far the run is, plain values.
         batches: Micro-batches of the current generation; ``None``: there are none yet.
         admitted: Generations that are being drawn ahead, with the weights they are drawn with.
+        average: What drew the last generation, where that is an average.
     """
     folder = Path(folder)
     writer = _Writer()
@@ -54,6 +70,7 @@ def save_buffer(
         "position": dict(position),
         "batches": None if batches is None else [writer.batch(batch) for batch in batches],
         "admitted": [[number, writer.weights(weights)] for number, weights in admitted],
+        "average": None if average is None else writer.weights(average),
     }
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "tensors.safetensors") as partial:
@@ -62,10 +79,8 @@ def save_buffer(
         partial.write_text(json.dumps(state) + "\n")
 
 
-def load_buffer(
-    folder: str | Path, device: torch.device | str = "cpu"
-) -> tuple[dict[str, Any], list[Batch] | None, list[tuple[int, Weights]]]:
-    """Position, micro-batches and admitted generations of a buffer.
+def load_buffer(folder: str | Path, device: torch.device | str = "cpu") -> Buffer:
+    """What ``save_buffer`` wrote.
 
     Raises:
         ValueError: The folder holds no buffer of this version.
@@ -87,7 +102,42 @@ def load_buffer(
         )
     reader = _Reader(tensors, device)
     batches = None if state["batches"] is None else [reader.batch(batch) for batch in state["batches"]]
-    return state["position"], batches, [(number, reader.weights(record)) for number, record in state["admitted"]]
+    return Buffer(
+        position=state["position"],
+        batches=batches,
+        admitted=[(number, reader.weights(record)) for number, record in state["admitted"]],
+        average=reader.weights(average) if (average := state.get("average")) else None,
+    )
+
+
+def resumed(
+    checkpoint: str | Path, rank: int, processes: int, global_step: int, device: torch.device | str = "cpu"
+) -> Buffer:
+    """A process's part of what a checkpoint holds, once it is known to belong there.
+
+    Raises:
+        ValueError: It was written by another number of processes, by another version of TRL, or at another step.
+    """
+    folder = Path(checkpoint) / f"rollouts-{rank}"
+    written = len(list(Path(checkpoint).glob("rollouts-*")))
+    if written != processes:
+        raise ValueError(
+            f"Expected as many learner processes as {str(checkpoint)!r} was written by, {written}, got {processes}; "
+            "each goes on with its own part of the rollouts."
+        )
+    buffer = load_buffer(folder, device)
+    current = version("trl")
+    if buffer.position.get("trl") != current:
+        raise ValueError(
+            f"Expected in {str(folder)!r} rollouts of TRL {current}, got those of {buffer.position.get('trl')}: "
+            "what a batch holds differs between versions. Install that one, or start another run from this adapter."
+        )
+    if buffer.position["global_step"] != global_step:
+        raise ValueError(
+            f"Expected in {str(folder)!r} the rollouts of step {global_step}, got those of step "
+            f"{buffer.position['global_step']}; resume from a checkpoint whose files belong together."
+        )
+    return buffer
 
 
 class _Writer:

@@ -26,7 +26,9 @@ class Generations:
     """In the order of training. Every generation takes the next ones, from the start again at the end."""
     rollouts: Rollouts
     collect: Callable[[int], Weights]
-    """Copies the weights of the moment, under a version."""
+    """Copies the weights of the moment, under a version: the number of a generation, or below 0 of a look."""
+    draws_with: Callable[[Weights], Weights] | None = None
+    """From the weights of the moment, collected for a generation, to those that draw it; ``None``: the same."""
     num: int
     """Of the whole run; none is admitted beyond."""
     prompts: int
@@ -61,7 +63,8 @@ class Generations:
         """The trajectories of the next generation, drawn now or admitted earlier."""
         end = max(self.next + 1, min(self.next + self.max_staleness + 1, self.num))
         for ahead in range(self.next + len(self._admitted), end):
-            self.admit(ahead, self.collect(self.next))
+            learnt = self.collect(self.next)
+            self.admit(ahead, learnt if self.draws_with is None else self.draws_with(learnt))
         number, ticket, self.behaviour = self._admitted.popleft()
         assert number == self.next
         self.next += 1
@@ -78,7 +81,7 @@ class Generations:
 
     def draw(self, episodes: Sequence[Episode], *, is_greedy: bool) -> list[Trajectory]:
         """Episodes drawn with the weights of the moment, as the policy is evaluated or as it learns."""
-        weights = self.collect(self.next)
+        weights = self.collect(-1 - self.next)
         return self._wait(self.rollouts.submit(self._chunks(episodes), weights, is_greedy=is_greedy))
 
     def _chunks(self, episodes: Sequence[Episode]) -> list[Sequence[Episode]]:

@@ -2,15 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from ..agents.bagel.layers import GEN
+from ..agents.replay import Replayed, Replayer
 from ..agents.trajectory import Trajectory
 from .advantage import CreditRule
-from .loss import FlowObjective
+from .loss import FlowLoss, Steps
+
+if TYPE_CHECKING:
+    from .average import Average
 
 
 class Observer(Protocol):
@@ -27,12 +31,47 @@ class Observer(Protocol):
         ...
 
 
+class FlowShare(Protocol):
+    """What images add to the objective: ``rl.loss.FlowObjective`` or ``rl.forward.ForwardObjective``."""
+
+    @property
+    def needs_behaviour(self) -> bool:
+        """Whether the weights that drew have to be replayed, even those of the moment."""
+        ...
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the reference has to be replayed."""
+        ...
+
+    def num_learnt(self, trajectory: Trajectory) -> int:
+        """Steps or states of a trajectory that are learnt from."""
+        ...
+
+    def replay(self, replayer: Replayer, model: nn.Module, trajectories: Sequence[Trajectory]) -> list[Replayed]:
+        """One packed forward of all trajectories."""
+        ...
+
+    def loss(
+        self,
+        trajectories: Sequence[Trajectory],
+        now: Steps,
+        old: Steps | None,
+        advantages: Tensor,
+        reference: Steps | None,
+    ) -> FlowLoss:
+        """The loss of all their steps or states, with advantages and replays of each."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learning:
     """What the joint objective adds to TRL's settings."""
 
     credit: CreditRule
-    objective: FlowObjective
+    objective: FlowShare
+    average: "Average | None" = None
+    """Draws in place of what is learnt."""
     text_coef: float = 1.0
     """Factor on TRL's text loss; 0 trains images alone."""
     flow_coef: float = 1.0

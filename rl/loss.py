@@ -31,7 +31,10 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..agents.replay import Replayed, Replayer
+from ..agents.trajectory import Trajectory
 
 Form = Literal["nats", "mean", "rationorm", "guard", "dppo"]
 Regulariser = Literal["velocity", "kl"]
@@ -46,7 +49,7 @@ FAR = 50.0
 
 
 class Steps(NamedTuple):
-    """Stochastic steps of one trajectory or of several."""
+    """Stochastic steps of one trajectory or of several; or forward states, which have velocities alone."""
 
     logps: Tensor
     """(S,): log-densities in nats, summed over dimensions."""
@@ -58,9 +61,14 @@ class Steps(NamedTuple):
     """(S, T, C), guided."""
 
     @classmethod
+    def of(cls, replayed: Replayed) -> "Steps":
+        """Those of a replay."""
+        return cls(replayed.steps, replayed.means, replayed.stds, replayed.velocities)
+
+    @classmethod
     def cat(cls, parts: Sequence["Steps"]) -> "Steps":
         """All steps of several; those without any have no size to agree with the others."""
-        full = [part for part in parts if len(part.logps)] or list(parts[:1])
+        full = [part for part in parts if len(part.velocities)] or list(parts[:1])
         return cls(*(torch.cat(tensors) for tensors in zip(*full, strict=True)))
 
     def detach(self) -> "Steps":
@@ -101,10 +109,31 @@ class FlowObjective:
                 f"Expected flow.beta above 0 exactly with a regulariser, got {self.beta} with {self.regulariser!r}."
             )
 
+    needs_behaviour = False
+
     @property
     def needs_reference(self) -> bool:
         """Whether the reference has to be replayed."""
         return self.regulariser is not None
+
+    def num_learnt(self, trajectory: Trajectory) -> int:
+        """Stochastic steps of a trajectory."""
+        return sum(step.eta > 0 for _, _, reply in trajectory.own() for step in reply.path)
+
+    def replay(self, replayer: Replayer, model: nn.Module, trajectories: Sequence[Trajectory]) -> list[Replayed]:
+        """Words, and the recorded stochastic steps."""
+        return replayer(model, trajectories)
+
+    def loss(
+        self,
+        trajectories: Sequence[Trajectory],
+        now: Steps,
+        old: Steps | None,
+        advantages: Tensor,
+        reference: Steps | None,
+    ) -> FlowLoss:
+        """The loss of each step of some trajectories; all that it needs of them is in their steps."""
+        return self(now, old, advantages, reference)
 
     def __call__(self, now: Steps, old: Steps | None, advantages: Tensor, reference: Steps | None = None) -> FlowLoss:
         """The loss of each step.

@@ -2,20 +2,18 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ..agents.bagel.flow import Kernel
-from ..agents.bagel.noise import Noise, Window
 from ..agents.bagel.sample import Sampling
 from ..agents.command import NUMBER, check_choice, check_number
 from ..agents.load import sampling_of
 from ..agents.lora import Lora
 from ..agents.replay import Prefix
 from ..envs.scenes.graph import TAGS
-from .loss import Form, Regulariser
+from .flow_settings import Flow
 from .reward_settings import RewardSettings
 
 SCALES = ("group", "batch", "none")
@@ -44,39 +42,6 @@ class Text:
             raise ValueError(f"Expected text.beta=0 with text.coef=0, of which it is a part, got {self.beta}.")
         if not self.temperature > 0:
             raise ValueError(f"Expected text.temperature above 0 (greedy texts teach nothing), got {self.temperature}.")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
-    """Learning of images."""
-
-    coef: float
-    lr: float
-    form: Form
-    clip: float | None
-    regulariser: Regulariser | None
-    beta: float
-    kernel: Kernel
-    eta: float
-    window: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        for name in ("coef", "lr", "beta", "eta"):
-            check_number(f"flow.{name}", getattr(self, name), 0, NUMBER)
-        check_number("flow.clip", self.clip, 0, (*NUMBER, type(None)))
-        if self.beta and not self.coef:
-            raise ValueError(f"Expected flow.beta=0 with flow.coef=0, of which it is a part, got {self.beta}.")
-        if unknown := set(self.window) - {field.name for field in fields(Window)}:
-            raise ValueError(
-                f"Expected flow.window with the keys of configs/rl.yaml, got {', '.join(sorted(unknown))}."
-            )
-
-    @property
-    def noise(self) -> Noise | None:
-        """Stochastic steps; none where images are not learnt from."""
-        if self.coef == 0:
-            return None
-        return Noise(kernel=self.kernel, eta=self.eta, window=Window(**self.window))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,9 @@ tensors that changed on the way, that belong to another model, or two different 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -67,6 +67,15 @@ def collect(model: nn.Module, version: int) -> Weights:
     base = _fingerprint(matrices) if layers else ""
     checksum = _checksum(kind, tensors, scaling, base)
     return Weights(version=version, kind=kind, tensors=tensors, scaling=scaling, base=base, checksum=checksum)
+
+
+def blended(old: Weights, new: Weights, share: float, is_blended: Callable[[str], bool]) -> Weights:
+    """``new``, with tensors of some names an average: ``share`` of ``old``, the rest of ``new``."""
+    tensors = {
+        name: share * old.tensors[name] + (1 - share) * tensor if is_blended(name) else tensor
+        for name, tensor in new.tensors.items()
+    }
+    return replace(new, tensors=tensors, checksum=_checksum(new.kind, tensors, new.scaling, new.base))
 
 
 class Receiver:

@@ -11,13 +11,14 @@ import threading
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import PrinterCallback
 from trl import GRPOConfig
 
 from ..agents.bagel.checkpoint import load
+from ..agents.bagel.sample import Sampling
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.callbacks import Begin, JsonLog, StopWhenAsked
 from ..agents.command import run_training, settings_from
@@ -30,15 +31,18 @@ from ..agents.run_folder import RunFolder, checkpoints, stop_requests
 from ..envs.scenes.tasks import sample_task
 from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
+from .average import Average
 from .callbacks import Terminal, Watch
+from .flow_settings import Flow
+from .forward import ForwardObjective
 from .hacking import HackingMonitor
 from .heldout import HeldOut
 from .judges import SERVERS, imported, make_reward
-from .learning import Learning, Observer
-from .loss import FlowObjective
+from .learning import FlowShare, Learning, Observer
+from .loss import FlowObjective, Form
 from .observers import Filmstrips, SampleTable
 from .run_report import write_run_report
-from .settings import Credit, Flow, Settings
+from .settings import Credit, Settings
 from .trainer import WHOLE, StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
@@ -95,7 +99,8 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
     model.vae.requires_grad_(False)
     learning = Learning(
         credit=credit_rule(settings.credit),
-        objective=objective(settings.flow),
+        objective=objective(settings.flow, settings.sampling),
+        average=None if settings.flow.nft is None else Average(settings.flow.nft.schedule),
         text_coef=settings.text.coef,
         flow_coef=settings.flow.coef,
         gen_learning_rate=settings.flow.lr,
@@ -205,10 +210,12 @@ def credit_rule(credit: Credit) -> CreditRule:
     return outcome if credit.target is None else imported("credit.target", credit.target)
 
 
-def objective(flow: Flow) -> FlowObjective:
+def objective(flow: Flow, sampling: Sampling) -> FlowShare:
     """The flow's share of the loss."""
+    if flow.nft is not None:
+        return ForwardObjective(sampling=sampling, mix=flow.nft.mix, penalty=flow.beta, num_states=flow.nft.states)
     clips = {} if flow.clip is None else {"clip_low": flow.clip, "clip_high": flow.clip}
-    return FlowObjective(form=flow.form, regulariser=flow.regulariser, beta=flow.beta, **clips)
+    return FlowObjective(form=cast(Form, flow.form), regulariser=flow.regulariser, beta=flow.beta, **clips)
 
 
 def latest_checkpoint(folder: Path) -> str | None:

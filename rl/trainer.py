@@ -37,7 +37,7 @@ from ..agents.replay import Replayed, Replayer
 from ..agents.trajectory import Trajectory
 from ..rewards.judge import JudgeUnavailable
 from .advantage import advantages
-from .buffer import load_buffer, save_buffer
+from .buffer import resumed, save_buffer
 from .gauges import Gauges
 from .generations import Generations, Task
 from .learning import Learning
@@ -85,6 +85,7 @@ class StrokesTrainer(GRPOTrainer):
         _check(args, learning, kwargs.get("peft_config"), len(tasks))
         self._has_adapters = kwargs.get("peft_config") is not None
         self.tokens, self.replayer, self.learning = tokenizer, replayer, learning
+        self.average = learning.average
         self._drawn: list[Trajectory] = []
         self._replayed: list[Replayed] | None = None  # None while TRL asks for log-probs that are filled in later
         self._fresh_until = -1
@@ -108,6 +109,7 @@ class StrokesTrainer(GRPOTrainer):
             tasks=list(tasks),
             rollouts=rollouts,
             collect=lambda version: collect(self.accelerator.unwrap_model(self.model), version),
+            draws_with=self.average,
             num=math.ceil(steps / self._steps_per_generation),
             prompts=args.generation_batch_size // self.num_generations,
             group=self.num_generations,
@@ -160,7 +162,8 @@ class StrokesTrainer(GRPOTrainer):
         out["advantages"] = torch.nn.functional.pad(out["advantages"], (0, width - out["advantages"].shape[1])).to(
             self.accelerator.device
         )
-        steps = torch.tensor(float(sum(_num_steps(t) for t in drawn)), device=self.accelerator.device)
+        learnt = sum(map(self.learning.objective.num_learnt, drawn))
+        steps = torch.tensor(float(learnt), device=self.accelerator.device)
         out["num_flow_steps"] = self.accelerator.gather(steps).sum()
         for name in ("old_per_token_logps", "ref_per_token_logps"):  # placeholders, see `_anchor`
             out.pop(name, None)
@@ -203,21 +206,27 @@ class StrokesTrainer(GRPOTrainer):
 
         With one update on fresh weights the loss's own detached values are the old ones, and nothing is computed.
         """
-        stale = self.learning.max_staleness > 0
-        if stale or self.args.gradient_accumulation_steps % self._steps_per_generation != 0:
-            drew = self.generations.behaviour if stale else None
+        drew = self.generations.behaviour if self._draws_apart else None
+        if drew is not None or self.args.gradient_accumulation_steps % self._steps_per_generation != 0:
             behaviour = nullcontext() if drew is None else swapped(self.accelerator.unwrap_model(self.model), drew)
             old = self._replay_quietly(batch, behaviour)
             batch["old_per_token_logps"] = self._padded([each.logps for each in old], batch)
-            batch["old_steps"] = [_steps(each) for each in old]
+            batch["old_steps"] = list(map(Steps.of, old))
+            if drew is not None:
+                self.gauges.drift(batch["trajectories"], old)
         if self.beta or self.learning.objective.needs_reference:
             reference = self._replay_quietly(batch, self.accelerator.unwrap_model(self.model).disable_adapter())
             batch["ref_per_token_logps"] = self._padded([each.logps for each in reference], batch)
-            batch["reference_steps"] = [_steps(each) for each in reference]
+            batch["reference_steps"] = list(map(Steps.of, reference))
+
+    @property
+    def _draws_apart(self) -> bool:
+        """Whether what draws a generation may be other weights than those that begin to learn from it."""
+        return self.learning.max_staleness > 0 or self.learning.objective.needs_behaviour
 
     def _replay_quietly(self, batch: dict[str, Any], weights: AbstractContextManager[Any]) -> list[Replayed]:
         with torch.no_grad(), weights:
-            return self.replayer(self.model, batch["trajectories"])
+            return self.learning.objective.replay(self.replayer, self.model, batch["trajectories"])
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Tensor, attention_mask: Tensor, logits_to_keep: int, *args: Any, **kwargs: Any
@@ -236,22 +245,24 @@ class StrokesTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
         with self.accelerator.autocast():
-            self._replayed = replayed = self.replayer(model, inputs["trajectories"])
+            replayed = self.learning.objective.replay(self.replayer, model, inputs["trajectories"])
+            self._replayed = replayed
         loss = self.learning.text_coef * super()._compute_loss(model, inputs)
         loss = loss + self.learning.flow_coef * self._flow_loss(inputs, replayed)
         if self.accelerator.num_processes > 1:
             # Processes wait for each other's gradients: without an image, too, there must be one for the gen expert.
             loss = loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
-        if self.state.global_step <= self._fresh_until and not self.learning.max_staleness:
+        if self.state.global_step <= self._fresh_until and not self._draws_apart:
             self.gauges.drift(inputs["trajectories"], replayed)  # the weights are still those that drew
         return loss
 
     def _flow_loss(self, inputs: Mapping[str, Any], replayed: Sequence[Replayed]) -> Tensor:
-        """Sum over the batch's stochastic steps, over their number in one update."""
+        """Sum over the batch's stochastic steps or forward states, over their number in one update."""
         credited = zip(inputs["credits"], replayed, strict=True)
         credit = torch.cat([torch.from_numpy(values).to(r.logps.device)[r.emission] for values, r in credited])
-        told = self.learning.objective(
-            Steps.cat([_steps(each) for each in replayed]),
+        told = self.learning.objective.loss(
+            inputs["trajectories"],
+            Steps.cat(list(map(Steps.of, replayed))),
             Steps.cat(inputs["old_steps"]) if "old_steps" in inputs else None,
             credit,
             Steps.cat(inputs["reference_steps"]) if "reference_steps" in inputs else None,
@@ -299,7 +310,8 @@ class StrokesTrainer(GRPOTrainer):
             "behaviour": None if behaviour is None else behaviour.version,
         }
         part = folder / f"rollouts-{self.accelerator.process_index}"
-        save_buffer(part, position, self._buffered_inputs, self.generations.admitted)
+        average = None if self.average is None else self.average.weights
+        save_buffer(part, position, self._buffered_inputs, self.generations.admitted, average)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             (folder / WHOLE).touch()
@@ -308,27 +320,14 @@ class StrokesTrainer(GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        folder = Path(checkpoint) / f"rollouts-{self.accelerator.process_index}"
-        processes = len(list(Path(checkpoint).glob("rollouts-*")))
-        if processes != self.accelerator.num_processes:
-            raise ValueError(
-                f"Expected as many learner processes as {str(checkpoint)!r} was written by, {processes}, got "
-                f"{self.accelerator.num_processes}; each goes on with its own part of the rollouts."
-            )
-        position, self._buffered_inputs, admitted = load_buffer(folder, self.accelerator.device)
-        if position.get("trl") != trl.__version__:
-            raise ValueError(
-                f"Expected in {str(folder)!r} rollouts of TRL {trl.__version__}, got those of {position.get('trl')}: "
-                "what a batch holds differs between versions. Install that one, or start another run from this adapter."
-            )
-        if position["global_step"] != self.state.global_step:
-            raise ValueError(
-                f"Expected in {str(folder)!r} the rollouts of step {self.state.global_step}, got those of step "
-                f"{position['global_step']}; resume from a checkpoint whose files belong together."
-            )
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        buffer = resumed(checkpoint, rank, processes, self.state.global_step, self.accelerator.device)
+        position, self._buffered_inputs = buffer.position, buffer.batches
         self._step, self.generations.next = position["micro_step"], position["generation"]
         self._fresh_until = position["fresh_until"]
-        for number, weights in admitted:
+        if self.average is not None:
+            self.average.weights = buffer.average
+        for number, weights in buffer.admitted:
             self.generations.admit(number, weights)
 
 
@@ -354,14 +353,6 @@ def _check(args: GRPOConfig, learning: Learning, peft_config: Any, num_tasks: in
         )
     if args.max_steps is None or args.max_steps < 1:
         raise ValueError(f"Expected max_steps of at least 1, got {args.max_steps}.")
-
-
-def _steps(replayed: Replayed) -> Steps:
-    return Steps(replayed.steps, replayed.means, replayed.stds, replayed.velocities)
-
-
-def _num_steps(trajectory: Trajectory) -> int:
-    return sum(step.eta > 0 for _, _, reply in trajectory.own() for step in reply.path)
 
 
 def _per_token(trajectory: Trajectory, credit: np.ndarray) -> Tensor:

@@ -45,7 +45,8 @@ def bits(value):
 
 def round_trip(folder, batches, admitted=()):
     save_buffer(folder, POSITION, batches, admitted)
-    return load_buffer(folder)
+    buffer = load_buffer(folder)
+    return buffer.position, buffer.batches, buffer.admitted
 
 
 def made_by_hand():

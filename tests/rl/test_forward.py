@@ -1,0 +1,228 @@
+"""DiffusionNFT: its loss on paper, its average, and joint runs on the smallest shipped model."""
+
+import shutil
+import threading
+
+import numpy as np
+import pytest
+import torch
+from small import settings
+
+from strokes.agents.bagel.sample import Sampling
+from strokes.agents.forward_states import ForwardState
+from strokes.agents.trajectory import Trajectory
+from strokes.envs.protocols import Score
+from strokes.envs.transcript import Transcript
+from strokes.rl.average import DECAYS, Average, decay
+from strokes.rl.forward import ForwardObjective
+from strokes.rl.learning import is_gen
+from strokes.rl.loss import Steps
+from strokes.rl.train import latest_checkpoint, make_trainer
+
+NFT = ("flow={form: nft, regulariser: velocity, beta: 1e-4, nft: {mix: 1.0, states: 2, schedule: 1}}", "keep=9")
+UPDATED = ("updates=2", "steps=2", "micro_batch=1")
+
+
+class OnPaper(ForwardObjective):
+    """The objective on one state, given by hand."""
+
+    __slots__ = ()
+    given: ForwardState
+
+    def states(self, trajectory):
+        return [OnPaper.given]
+
+
+def loss(v, old, advantage, *, clean, noise, time, reference=None, mix=1.0, penalty=0.0):
+    """Of one state; velocities, image and noise as lists of numbers."""
+
+    def steps(values):
+        tensor = torch.as_tensor(values).reshape(1, 1, -1)
+        return Steps(torch.zeros(0), torch.zeros(0, 0, 1), torch.zeros(0), tensor)
+
+    OnPaper.given = ForwardState(0, time, torch.tensor([clean]), torch.tensor([noise]))
+    objective = OnPaper(sampling=Sampling(), mix=mix, penalty=penalty)
+    trajectory = Trajectory(transcript=Transcript(prompt="p", size=16))
+    told = objective.loss(
+        [trajectory], steps(v), steps(old), torch.tensor([advantage]), None if reference is None else steps(reference)
+    )
+    return told.per_step.sum()
+
+
+@pytest.mark.parametrize("mix", [1.0, 0.1])
+@pytest.mark.parametrize(("advantage", "sign"), [(5.0, -1), (9.0, -1), (-5.0, 1), (-7.0, 1)])
+def test_from_the_old_weights_a_good_image_is_approached_and_a_bad_one_left(advantage, sign, mix):
+    old = [0.3, -0.2, 1.0]
+    v = torch.tensor(old, requires_grad=True)
+    loss(v, old, advantage, clean=[0.0, 1.0, 2.0], noise=[1.0, -1.0, 0.5], time=0.6, mix=mix).backward()
+    towards = torch.tensor([1.0, -2.0, -1.5]) - v.detach()
+    assert torch.equal(torch.sign(v.grad), sign * torch.sign(towards))
+    cosine = torch.nn.functional.cosine_similarity(v.grad, sign * towards, dim=0)
+    assert cosine.item() == pytest.approx(1, abs=1e-6)
+
+
+def test_an_average_image_teaches_nothing_at_the_old_weights():
+    v = torch.tensor([0.3, -0.2], requires_grad=True)
+    loss(v, [0.3, -0.2], 0.0, clean=[0.0, 1.0], noise=[1.0, -1.0], time=0.6).backward()
+    assert v.grad.abs().max() == pytest.approx(0, abs=1e-6)
+
+
+def test_in_one_dimension_it_is_the_formula():
+    """x0 = 2, e = -1: the velocity wanted is -3. t = 1/2, b = 1/2, A = 2.5: r = 3/4; v = 1, old = 0, reference = 3.
+
+    v+ = 1/2 and x0+ - 2 = (-3 - 1/2) / 2 = -7/4: (7/4)^2 / (7/4) = 7/4. v- = -1/2: (5/4)^2 / (5/4) = 5/4.
+    5 (3/4 7/4 + 1/4 5/4) / (1/2) = 16.25; and 0.1 (1 - 3)^2 = 0.4.
+    """
+    told = loss([1.0], [0.0], 2.5, clean=[2.0], noise=[-1.0], time=0.5, reference=[3.0], mix=0.5, penalty=0.1)
+    assert told.item() == pytest.approx(16.65, rel=1e-6)
+
+
+def test_the_weights_of_both_terms_pass_no_gradient_and_are_never_zero():
+    """d/dv of 5 r (t (v - w))^2 / |t (v - w)|, its denominator a constant: 5 r 2 t sign(v - w)."""
+    v = torch.tensor([1.0], requires_grad=True)
+    loss(v, [1.0], 5.0, clean=[2.0], noise=[-1.0], time=0.5).backward()
+    assert v.grad.item() == pytest.approx(5 * 2 * 0.5)
+    exact = torch.tensor([-3.0], requires_grad=True)
+    loss(exact, [-3.0], 5.0, clean=[2.0], noise=[-1.0], time=0.5).backward()
+    assert exact.grad.item() == 0
+
+
+def test_the_penalty_alone_leads_to_the_reference():
+    v = torch.tensor([1.0, -1.0], requires_grad=True)
+    loss(
+        v, [1.0, -1.0], 0.0, clean=[0.0, 0.0], noise=[1.0, 1.0], time=0.5, reference=[0.0, 0.0], penalty=1.0
+    ).backward()
+    assert v.grad.tolist() == pytest.approx([1.0, -1.0], abs=1e-5)
+
+
+def test_schedules_are_those_of_the_paper():
+    assert [decay(1, n) for n in (0, 1, 100, 500, 9999)] == pytest.approx([0, 0.001, 0.1, 0.5, 0.5])
+    assert [decay(2, n) for n in (0, 75, 76, 100, 208, 209)] == pytest.approx([0, 0, 0.0075, 0.1875, 0.9975, 0.999])
+    assert [decay(0, n) for n in (0, 1, 999)] == [0, 0, 0]
+
+
+def test_the_average_is_of_the_gen_expert_alone_and_is_taken_once_a_generation(weights, monkeypatch):
+    monkeypatch.setitem(DECAYS, 1, (0, 0.25, 0.5))
+    first, second = weights
+    average = Average(1)
+    assert average(first) is first
+    drew = average(second)
+    assert drew.version == second.version and average(second) is drew
+    assert drew.checksum not in (first.checksum, second.checksum)
+    for name, tensor in drew.tensors.items():
+        wanted = 0.25 * first.tensors[name] + 0.75 * second.tensors[name] if is_gen(name) else second.tensors[name]
+        assert torch.allclose(tensor, wanted), name
+
+
+# Runs -----------------------------------------------------------------------------------------------
+
+
+def _trainer(small, folder, *overrides):
+    return make_trainer(small(*NFT, *overrides, out=folder), folder, threading.Event())
+
+
+def _history(trainer, name):
+    return [line[name] for line in trainer.state.log_history if name in line]
+
+
+def _learnt(trainer):
+    return {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+def test_words_and_images_are_learnt_and_the_average_is_what_draws(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(DECAYS, 1, (0, 0.5, 0.5))
+    trainer = _trainer(small, tmp_path, "steps=3")
+    submitted, before = [], _learnt(trainer)
+    rollouts = trainer.generations.rollouts
+    submit, collect, learnt = rollouts.submit, trainer.generations.collect, {}
+
+    def watched(chunks, weights, **options):
+        submitted.append(weights)
+        return submit(chunks, weights, **options)
+
+    def collected(version):
+        learnt[version] = collect(version)
+        return learnt[version]
+
+    monkeypatch.setattr(rollouts, "submit", watched)
+    trainer.generations.collect = collected
+    trainer.train()
+    changed = {name: not torch.equal(p, before[name]) for name, p in _learnt(trainer).items()}
+    assert any(changed[n] for n in changed if is_gen(n)) and any(changed[n] for n in changed if not is_gen(n))
+    old = learnt[0].tensors
+    for number, drew in enumerate(submitted):
+        assert drew.version == number
+        for name, tensor in drew.tensors.items():
+            now = learnt[number].tensors[name]
+            share = 0.5 if number and is_gen(name) else 0.0
+            assert torch.allclose(tensor, share * old[name] + (1 - share) * now, atol=1e-7), name
+        old = drew.tensors
+    # Words are replayed at exactly what drew, so no drift is more than float noise.
+    assert max(_history(trainer, "drift/text_max")) <= 5e-5
+    assert sum(_history(trainer, "drift/text_alarm")) == 0
+    assert _history(trainer, "flow/moved")[0] == 0 and _history(trainer, "flow/moved")[2] > 0
+    assert all(norm > 0 for norm in _history(trainer, "grad_norm"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two generations with two updates each, its checkpoints, and its average."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DECAYS, 1, (0, 0.5, 0.5))
+        trainer = _trainer(settings, folder, *UPDATED)
+        trainer.train()
+    return folder, trainer
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])  # in the middle of a generation, and between two
+def test_a_run_goes_on_exactly_average_and_all(small, tmp_path, whole, monkeypatch, stop_at):
+    monkeypatch.setitem(DECAYS, 1, (0, 0.5, 0.5))
+    theirs, uninterrupted = whole
+    folder = tmp_path / "checkpoints" / f"checkpoint-{stop_at}"
+    shutil.copytree(theirs / "checkpoints" / f"checkpoint-{stop_at}", folder)
+    part = _trainer(small, tmp_path, *UPDATED)
+    part.train(resume_from_checkpoint=latest_checkpoint(tmp_path))
+    assert part.state.global_step == uninterrupted.state.global_step == 4
+    for (name, mine), other in zip(_learnt(part).items(), _learnt(uninterrupted).values(), strict=True):
+        assert torch.equal(mine, other), name
+    assert part.average.weights.checksum == uninterrupted.average.weights.checksum
+
+
+class Dark:
+    """Likes dark pictures: a reward that images alone can raise."""
+
+    def __call__(self, transcripts):
+        return [Score(total=None if t.canvas is None else 1 - float(np.mean(t.canvas)) / 255) for t in transcripts]
+
+
+def test_a_rigged_reward_rises(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: Dark)
+    trainer = _trainer(
+        small,
+        tmp_path,
+        *("steps=6", "prompts=2", "group=6", "micro_batch=12", "rollout.chunk=12", "save_every=10"),
+        *("reward.target=here:judge", "credit.name=outcome", "text.coef=0", "flow.lr=3e-3", "lr_schedule=constant"),
+    )
+    trainer.train()
+    rewards = _history(trainer, "reward")
+    assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.02
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("flow.form=nft", "flow.nft, a block with mix, states, schedule, exactly with flow.form=nft"),
+        ("flow={form: nft, nft: {mix: 0, states: 2, schedule: 1}}", "flow.nft.mix above 0"),
+        ("flow={form: nft, nft: {mix: 1, states: 2, schedule: 3}}", "flow.nft.schedule among 0, 1, 2"),
+        ("flow={form: nft, clip: 0.1, nft: {mix: 1, states: 2, schedule: 1}}", "which has no densities"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(small, override, said):
+    with pytest.raises(ValueError, match=said):
+        small(override)
+
+
+def test_rollouts_have_no_stochastic_steps(small):
+    sampling = small(*NFT).sampling
+    assert sampling.noise is None and sampling.cfg_text_scale > 1
