@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ..envs.files import file_sha256
-from ..envs.protocols import Chat, Policy
+from ..envs.protocols import Chat, Policy, Verifier
 from .command import NUMBER, check_choice, check_number
 from .rollout import ScoreFn
+from .searches import SEARCHES, painter_of, search_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from .bagel.sample import Sampling
 
 NAMES = (
-    *("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", "best-of-n"),
+    *("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", *SEARCHES),
     *("planner", "inspector", "flux", "custom"),
 )
 SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
@@ -34,6 +35,7 @@ def load_policy(
     steps: int | None = None,
     guidance: float | None = None,
     score_fn: ScoreFn | None = None,
+    verifier: Verifier | None = None,
     chat: Chat | None = None,
     noise: "Noise | None" = None,
     is_recorded: bool = False,
@@ -46,7 +48,8 @@ def load_policy(
         settings: That file's content: ``name`` and what this policy can be told.
         steps: Sampling steps per image, for policies that sample.
         guidance: Scale of the text guidance, for policies that sample.
-        score_fn: Judge of a search.
+        score_fn: Judge of best-of-n.
+        verifier: Of the other searches.
         chat: The remote model of a planner or an inspector.
         noise: Stochastic steps of images, for learning; for policies that draw in strokes.
         is_recorded: Whether replies carry what learning needs; for policies that draw in strokes.
@@ -64,12 +67,9 @@ def load_policy(
         return _flux(settings, steps, guidance)
     if name in ("planner", "inspector"):
         return _remote(settings, steps, guidance, chat)
-    if name == "best-of-n":
-        from .search import BestOfN
-
-        if score_fn is None or type(settings["n"]) is not int:
-            raise ValueError(f"Expected a judge and policy.n, an integer, got {score_fn!r} and {settings['n']!r}.")
-        return BestOfN(_bagel({**settings, "name": "one-shot"}, steps, guidance), settings["n"], score_fn)
+    if name in SEARCHES:
+        painter = _bagel(painter_of(settings), steps, guidance)
+        return search_of(settings, painter, steps or 0, score_fn, verifier)
     raise ValueError(f"Expected the name of a policy ({', '.join(NAMES)}), got {name!r}.")
 
 

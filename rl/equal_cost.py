@@ -1,10 +1,13 @@
-"""Best-of-N at the cost of another policy: as many drawings per canvas as that one takes sampling steps."""
+"""Searches at the cost of another policy: as many drawings per canvas as that one takes sampling steps.
+
+What a search gives up on the way, or draws again in the end, is not foreseen: it spends what its ledger says.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from ..agents.search import BestOfN
+from ..agents.search import SearchOfN
 from ..envs.protocols import Policy
 from .evaluation_folder import EvaluationFolder
 
@@ -38,7 +41,7 @@ def at_equal_cost(policy: Policy, nums: Mapping[str, int] | None, task: str) -> 
     """
     if nums is None:
         return policy
-    assert isinstance(policy, BestOfN), "policy.like is a setting of best-of-n"
+    assert isinstance(policy, SearchOfN), "policy.like is a setting of searches with n"
     if task not in nums:
         raise ValueError(f"Expected policy.like to be an evaluation that drew {task}, got {', '.join(nums)}.")
-    return BestOfN(policy.policy, nums[task], policy.score_fn, policy.rules)
+    return policy.sized(nums[task])

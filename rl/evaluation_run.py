@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..agents.load import checkpoint_of, fingerprint, load_policy
 from ..agents.pool import Resources
+from ..agents.searches import SEARCHES
 from ..agents.trajectory import Trajectory
 from ..envs.protocols import Policy
 from .benchmarks import Benchmark
@@ -23,10 +24,10 @@ from .equal_cost import matched
 from .evaluation_folder import EvaluationFolder
 from .evaluation_settings import Settings
 from .evaluation_workers import EvaluationWorker, draw
-from .judges import chat_of, search_judge
+from .judges import chat_of, search_judge, search_verifier
 from .progress import progress
 
-WORDLESS = ("one-shot", "best-of-n", "flux")
+WORDLESS = ("one-shot", "flux")
 """Policies whose words are fixed: there is no plan to judge."""
 
 
@@ -100,10 +101,11 @@ class EvaluationRun:
     def _noted(self, k: int, trajectories: Sequence[Trajectory], seconds: float) -> list[Drawing]:
         """A chunk as the exact world sees it; the benchmark's marks are still to come."""
         policy, pending = self.settings.policy, dict.fromkeys(self.benchmark.marks)
-        is_fixed = policy["name"] == "inspector" and policy["painter"] != "strokes"
+        name, is_fixed = policy["name"], policy.get("painter", "strokes") != "strokes"
+        is_wordless = name in WORDLESS or (name in SEARCHES and is_fixed)
         said = {
-            "is_planned": policy["name"] not in WORDLESS and not is_fixed,
-            "is_inspected": policy["name"] not in (*WORDLESS, "planner"),
+            "is_planned": not is_wordless and not (name == "inspector" and is_fixed),
+            "is_inspected": not is_wordless and name != "planner",
         }
         return [
             judged(errand, trajectory, chunk=k, seconds=seconds, **said).marked(pending)
@@ -144,6 +146,7 @@ def _make_policy(settings: Settings) -> Callable[[], Policy]:
         steps=settings.steps,
         guidance=settings.guidance,
         score_fn=search_judge(settings.policy, settings.judge),
+        verifier=search_verifier(settings.policy, settings.judge),
         chat=chat_of(settings.policy, settings.judge),
     )
 

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..agents.command import check_choice
 from ..agents.load import checkpoint_of
-from ..envs.protocols import Chat, Reward
+from ..agents.search import Outcome
+from ..agents.searches import SEARCHES
+from ..envs.protocols import Chat, Reward, Verifier
 from ..rewards.critics import AnsweringCritic, Critic, RemoteCritic
 from ..rewards.exact import ExactCritic
 from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.judged import JudgedReward
+from ..rewards.parm import AnsweringVerifier, ExactVerifier, RemoteVerifier
 from ..rewards.scenes import SceneReward
 from .reward_settings import CRITICS, RewardSettings
 
@@ -54,17 +58,40 @@ def make_critic(name: str, judge: Mapping[str, Any], policy: Mapping[str, Any]) 
 
 
 def search_judge(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Reward:
-    """Who chooses among the drawings of a search: the exact world (an oracle), or the outcome's critic.
+    """Who chooses among best-of-n's drawings: the exact world (an oracle), the outcome's critic, or a verifier.
 
     Raises:
         ValueError: ``policy.judge`` names nobody.
     """
     name = policy.get("judge", "scene")
-    if name not in ("scene", *CRITICS):
-        raise ValueError(f"Expected policy.judge among scene, {', '.join(CRITICS)}, got {name!r}.")
+    check_choice("policy.judge", name, ("scene", "verifier", *CRITICS))
     if name == "scene":
         return SceneReward()
+    if name == "verifier":
+        return Outcome(make_verifier(policy, judge))
     return JudgedReward(critic=make_critic(name, judge, policy), is_outcome_only=True)
+
+
+def search_verifier(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Verifier | None:
+    """Who is asked about the unfinished drawings of a search; ``None``: nobody has to be."""
+    return make_verifier(policy, judge) if policy["name"] in SEARCHES and policy["name"] != "best-of-n" else None
+
+
+def make_verifier(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Verifier:
+    """The verifier of a search: exact (an oracle), remote, or an understanding, with an adapter where there is one.
+
+    Raises:
+        ValueError: ``policy.verifier.name`` names nobody.
+    """
+    settings = policy["verifier"]
+    check_choice("policy.verifier.name", settings["name"], CRITICS)
+    if settings["name"] == "remote":
+        return RemoteVerifier(JudgeClient(JudgeSettings.read(judge)))
+    if settings["name"] == "exact":
+        return ExactVerifier()
+    path = str(settings["path"] or checkpoint_of(policy))
+    adapter = None if settings["adapter"] is None else str(settings["adapter"])
+    return AnsweringVerifier(OwnUnderstanding(path, str(policy["dtype"]), policy["device"], adapter))
 
 
 def chat_of(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Chat | None:
@@ -74,11 +101,13 @@ def chat_of(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Chat | None:
 
 @dataclass(frozen=True)
 class OwnUnderstanding:
-    """The understanding of a checkpoint as it is, loaded in the process that first asks it."""
+    """The understanding of a checkpoint, loaded in the process that first asks it."""
 
     path: str
     dtype: str
     device: str | None
+    adapter: str | None = None
+    """Folder of an adapter on top of it; ``None``: as it is."""
 
     def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
         """See ``Understanding.answer``."""
@@ -91,10 +120,10 @@ class OwnUnderstanding:
         from ..agents.understanding import Understanding
 
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return Understanding.load(self.path, dtype=getattr(torch, self.dtype), device=device)
+        return Understanding.load(self.path, self.adapter, dtype=getattr(torch, self.dtype), device=device)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "dtype": self.dtype, "device": self.device}
+        return {"path": self.path, "dtype": self.dtype, "device": self.device, "adapter": self.adapter}
 
 
 def imported(name: str, target: str) -> Any:
