@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..envs.files import write_whole
-from .run_folder import RunFolder
+from .run_folder import RunFolder, rewind
 
 
 class Begin(TrainerCallback):
@@ -58,10 +57,8 @@ class JsonLog(TrainerCallback):
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Drop lines of steps that a resumed run will take again."""
-        if state.is_world_process_zero and self.path.exists():
-            lines = self.path.read_text().split("\n")[:-1]  # a kill may have cut the last one
-            kept = [line for line in lines if state.global_step and json.loads(line)["step"] <= state.global_step]
-            write_whole(self.path, "".join(f"{line}\n" for line in kept))
+        if state.is_world_process_zero:
+            rewind(self.path, state.global_step or -1)  # a run from the start takes step 0 again, too
 
     def on_log(
         self,

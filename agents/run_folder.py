@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from ..envs.files import replacing
+from ..envs.files import replacing, write_whole
 
 
 @contextmanager
@@ -87,11 +87,7 @@ class RunFolder:
         if not path.exists():
             return None
         state = torch.load(path, weights_only=True, map_location="cpu")
-        log = self.path / "log.jsonl"
-        if log.exists():
-            lines = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= state["step"]]
-            with replacing(log) as partial:
-                partial.write_text("".join(f"{line}\n" for line in lines))
+        rewind(self.path / "log.jsonl", state["step"])
         return state
 
     def save_state(self, **state: Any) -> None:
@@ -103,6 +99,13 @@ class RunFolder:
         """Append a line, the number ``step`` in it, to the log."""
         with (self.path / "log.jsonl").open("a") as file:
             file.write(json.dumps(line) + "\n")
+
+
+def rewind(log: Path, step: int) -> None:
+    """Drop the lines of a log after a step, which will be taken again, and a last line that a kill cut short."""
+    if log.exists():
+        lines = [line for line in log.read_text().split("\n")[:-1] if json.loads(line)["step"] <= step]
+        write_whole(log, "".join(f"{line}\n" for line in lines))
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -45,6 +45,8 @@ def test_the_log_goes_back_to_the_state(tmp_path):
         folder.log(step=step, loss=1 / step)
         if step == 2:
             folder.save_state(step=step)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 4, "lo')  # a kill in the middle of a line
     assert RunFolder(tmp_path, SETTINGS).load_state() == {"step": 2}
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [1, 2]
     folder.finish({"step": 2})
