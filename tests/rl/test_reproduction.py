@@ -8,8 +8,9 @@ import pytest
 
 from strokes.rl import reproduction
 from strokes.rl.grid import claimed, path_of
-from strokes.rl.reproduction import DATA, EXPERIMENTS, SAMPLER, SIZES, Bench, main
+from strokes.rl.reproduction import DATA, EXPERIMENTS, SAMPLER, SHARES, SIZES, Bench, main
 from strokes.rl.reproduction_tables import FINDINGS, TABLES, differences, read, scores, tables
+from strokes.sft.table1 import PAPER
 
 
 def cell(seed, **tasks):
@@ -138,3 +139,7 @@ def test_tables_hold_what_is_there_and_leave_the_rest_open(tmp_path):
     (finding,) = [line for line in text.splitlines() if "same training" in line]
     assert "+0.250" in finding and finding.endswith("| +0.250 |")
     assert "| `table7/both` | 0.75 |  | 0.50 | 0.25 | 8.00 | 0.50 | 0.12 | 2.00 |" in text
+
+
+def test_the_shares_are_the_papers_numbers():
+    assert {subset: PAPER[subset]["total"] for subset in SHARES} == SHARES
