@@ -20,6 +20,8 @@ from ..rewards.summary import METRICS, Result
 
 SEEDS = 4
 """Most seeds that the evaluation set itself gives to a prompt; further samples are numbered after them."""
+LATER = frozenset({"decodes", "questions"})
+"""What evaluations of earlier versions did not count."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,10 @@ class Drawing(Result):
     """Tokens that these read and wrote."""
     seconds: float
     """Its share of the time its chunk took."""
+    decodes: int | None = None
+    """Latents decoded to pixels, looks at unfinished images among them; ``None``: not counted."""
+    questions: int | None = None
+    """Questions that a search put to its verifier, whoever answered them; ``None``: not counted."""
     marks: Mapping[str, float | None] = field(default_factory=dict)
     """Further marks of the benchmark, by name; ``None``: no verdict."""
     error: str = ""
@@ -78,8 +84,8 @@ class Drawing(Result):
         Raises:
             ValueError: A key is missing or unknown.
         """
-        if set(record) != (names := {field.name for field in fields(cls)}):
-            wrong = ", ".join(sorted(set(record) ^ names))
+        names = {field.name for field in fields(cls)}
+        if wrong := ", ".join(sorted((set(record) ^ names) - LATER)):
             raise ValueError(f"Expected a drawing of this version, got keys missing or unknown: {wrong}.")
         pairs = tuple((bool(said), bool(fault)) for said, fault in record["inspections"])
         listed = {name: tuple(record[name]) for name in ("refinements", "plans", "repairs", "sketches")}
@@ -173,6 +179,8 @@ def judged(
         calls=cost.calls,
         remote_tokens=cost.remote_tokens,
         seconds=seconds,
+        decodes=cost.decodes,
+        questions=cost.questions,
     )
 
 
