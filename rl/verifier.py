@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..agents.bagel.checkpoint import load
@@ -83,7 +84,7 @@ def train(settings: Settings, folder: Path) -> bool:
     report = Report({"before": before, "after": examine(AnsweringVerifier(asked), test_split)})
     write_whole(folder / "report.md", report.to_markdown() + "\n")
     run.finish({"steps": trainer.state.global_step, "examples": len(train_split), **report.to_dict()})
-    report.show()
+    report.show(sys.stdout)
     print(f"{folder} is finished: {folder / 'adapter'}, {folder / 'report.md'}", flush=True)
     return True
 
@@ -164,6 +165,7 @@ def make_trainer(
     checkpoint, (dtype, device) = checkpoint_of(settings.policy), placing(settings.policy)
     model = load(checkpoint, dtype=dtype, device=device)
     asked = Understanding(model, Tokenizer.load(checkpoint))
+    torch.manual_seed(settings.seed)  # PEFT draws what adapters begin with from torch's own generator
     trainer = VerifierTrainer(
         get_peft_model(model, adapters(settings.lora)),
         arguments(settings, folder, len(examples), device),

@@ -1,6 +1,5 @@
 """The report on a verifier: how well it answers each question, before and after it learnt to."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO, get_args
 
@@ -63,7 +62,7 @@ class Report:
             for when, of_time in self.looks.items()
         }
 
-    def show(self, stream: TextIO = sys.stdout) -> None:
+    def show(self, stream: TextIO) -> None:
         """Tables on a terminal, Markdown elsewhere."""
         if not stream.isatty():
             print(self.to_markdown(), file=stream, flush=True)

@@ -1,0 +1,90 @@
+"""Labels of drawings whose every look is written down by hand."""
+
+import numpy as np
+
+from strokes.rl.verifier_labels import KINDS, PAPER, chosen, labels_of, quotas
+from strokes.rl.verifier_looks import Sight
+
+
+def drawing(*looks, end):
+    """Looks as (readable, fits) each; the last of them is the picture in the end, which is as ``end`` says."""
+    last = len(looks) - 1
+    return [
+        Sight(
+            drawing="a",
+            prompt="a red circle",
+            meta={},
+            emission=1,
+            step=k,
+            is_last=k == last,
+            is_readable=readable,
+            fits=fits,
+            is_right=end if k == last else None,
+        )
+        for k, (readable, fits) in enumerate(looks)
+    ]
+
+
+def labels(*looks, end):
+    """By kind: (number of the look, the label)."""
+    found: dict[str, list[tuple[int, bool]]] = {kind: [] for kind in KINDS}
+    for label in labels_of(drawing(*looks, end=end)):
+        found[label.kind].append((label.sight, label.is_yes))
+    return found
+
+
+def test_a_drawing_is_clear_from_where_it_can_be_read_and_says_what_it_says_in_the_end():
+    found = labels((False, False), (False, True), (True, True), (True, True), end=True)
+    assert found["outcome"] == found["best_of"] == [(3, True)]
+    assert found["clarity"] == [(0, False), (1, False), (2, True), (3, True)]
+    assert found["potential"] == [(2, True), (3, True)]
+
+
+def test_what_changes_its_word_is_clear_only_after_the_last_change():
+    found = labels((True, True), (True, False), (True, True), end=True)
+    assert found["clarity"] == [(0, False), (1, False), (2, True)]
+    assert found["potential"] == [(2, True)]
+
+
+def test_a_smear_on_the_way_to_a_wrong_picture_is_not_clear():
+    found = labels((False, False), (True, False), (True, False), end=False)
+    assert found["clarity"] == [(0, False), (1, True), (2, True)]
+    assert found["potential"] == [(1, False), (2, False)]
+    assert found["best_of"] == []
+
+
+def test_what_looked_well_and_ended_badly_is_for_best_of():
+    found = labels((True, True), (True, True), end=False)  # incomplete at the end: nothing on it is wrong
+    assert found["best_of"] == found["outcome"] == [(1, False)]
+    assert found["clarity"] == [(0, False), (1, True)] and found["potential"] == [(1, False)]
+
+
+def test_the_picture_itself_is_no_look_on_the_way():
+    assert labels((True, True), end=True)["best_of"] == []
+    assert labels((False, True), (True, True), end=True)["best_of"] == []
+
+
+def test_what_was_not_judged_has_no_label():
+    assert labels_of([]) == [] == labels_of(drawing((True, True), end=None))
+    found = labels((True, None), (True, True), end=False)
+    assert found == {"outcome": [(1, False)], "clarity": [], "potential": [], "best_of": []}
+    assert labels((None, True), (True, True), end=False) == found
+
+
+def test_both_answers_are_taken_alike_where_there_are_enough():
+    rng, few, many = np.random.default_rng(0), [True] * 3 + [False] * 50, [True, False] * 50
+
+    def counts(are_yes, num):
+        taken = chosen(are_yes, num, rng)
+        assert taken == sorted(set(taken))
+        return sum(are_yes[k] for k in taken), sum(not are_yes[k] for k in taken)
+
+    assert counts(many, 20) == (10, 10)
+    assert counts(few, 20) == (3, 17) and counts([not each for each in few], 20) == (17, 3)
+    assert counts(few, 1000) == (3, 50)
+    assert counts(few, 0) == (0, 0) == counts([], 5)
+
+
+def test_quotas_are_the_papers_proportions():
+    assert quotas(0.01, 0.5) == {kind: num // 200 for kind, num in PAPER.items()}
+    assert sum(PAPER.values()) == 688_000
