@@ -9,6 +9,7 @@ from .heldout import HeldOut
 from .run_report import write_run_report
 
 if TYPE_CHECKING:
+    from .preference_trainer import PreferenceTrainer
     from .trainer import StrokesTrainer
 
 
@@ -40,7 +41,7 @@ class Terminal(TrainerCallback):
 class Watch(TrainerCallback):
     """Looks at the held-out set before the first step, and every so many steps."""
 
-    def __init__(self, trainer: "StrokesTrainer", heldout: HeldOut, every: int) -> None:
+    def __init__(self, trainer: "StrokesTrainer | PreferenceTrainer", heldout: HeldOut, every: int) -> None:
         self.trainer, self.heldout, self.every = trainer, heldout, every
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -89,15 +89,15 @@ class Learning:
     observers: Sequence[Observer] = ()
     """Told of every generation."""
 
-    def groups(self, model: nn.Module, learning_rate: float) -> list[dict[str, Any]]:
-        """What learns, as groups of an optimizer: the und expert at ``learning_rate``, the gen expert at its own."""
-        learnt = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        gen_rate = learning_rate if self.gen_learning_rate is None else self.gen_learning_rate
-        groups = [
-            {"params": [p for name, p in learnt if not is_gen(name)], "lr": learning_rate},
-            {"params": [p for name, p in learnt if is_gen(name)], "lr": gen_rate},
-        ]
-        return [group for group in groups if group["params"]]
+
+def rated(model: nn.Module, und_rate: float, gen_rate: float) -> list[dict[str, Any]]:
+    """What learns, as groups of an optimizer: the und expert at its rate, the gen expert at its own."""
+    learnt = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for name, p in learnt if not is_gen(name)], "lr": und_rate},
+        {"params": [p for name, p in learnt if is_gen(name)], "lr": gen_rate},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 def is_gen(name: str) -> bool:

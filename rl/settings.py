@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..agents.bagel.noise import Noise
 from ..agents.bagel.sample import Sampling
 from ..agents.command import NUMBER, check_choice, check_number
 from ..agents.load import sampling_of
@@ -14,6 +15,7 @@ from ..agents.lora import Lora
 from ..agents.replay import Prefix
 from ..envs.scenes.graph import TAGS
 from .flow_settings import Flow
+from .preference_settings import Preference
 from .reward_settings import RewardSettings
 
 SCALES = ("group", "batch", "none")
@@ -122,6 +124,8 @@ class Settings:
     text: Text
     flow: Flow
     credit: Credit
+    preference: Preference | None
+    """Pairs in place of groups; ``None``: GRPO, or DiffusionNFT."""
     lora: Lora | None
     reward: RewardSettings
     judge: Mapping[str, Any]
@@ -178,6 +182,8 @@ class Settings:
                 f"Expected policy.dtype=float32 where all weights learn (lora=null), got {self.policy['dtype']}: steps "
                 "of common learning rates are lost in its rounding."
             )
+        if self.preference is not None:
+            self._check_preference(self.preference)
         if unknown := set(self.tasks or ()) - set(TAGS):
             raise ValueError(f"Expected tasks among {', '.join(TAGS)}, got {', '.join(sorted(unknown))}.")
         if self.prompts * self.group % self.updates:
@@ -185,6 +191,21 @@ class Settings:
                 f"Expected prompts x group ({self.prompts * self.group} drawings) to be a multiple of updates, got "
                 f"{self.updates}."
             )
+
+    def _check_preference(self, preference: Preference) -> None:
+        if self.lora is None:
+            raise ValueError(
+                "Expected lora with preference (the reference is the model without its adapters), got lora=null."
+            )
+        if self.flow.nft is not None or self.updates * self.iterations != 1 or self.rollout.staleness:
+            raise ValueError(
+                "Expected flow.nft=null, updates=1, iterations=1 and rollout.staleness=0 with preference, which has "
+                "rounds and epochs of its own."
+            )
+        if self.steps % preference.rounds:
+            raise ValueError(f"Expected steps to be a multiple of preference.rounds, got {self.steps}.")
+        if self.micro_batch % 2:
+            raise ValueError(f"Expected an even micro_batch with preference, for pairs, got {self.micro_batch}.")
 
     def gradient_accumulation(self, num_processes: int) -> int:
         """Micro-batches of one update in each process.
@@ -208,7 +229,12 @@ class Settings:
     @property
     def sampling(self) -> Sampling:
         """How images are sampled while learning."""
-        return sampling_of(self.policy, self.num_steps, self.guidance, self.flow.noise)
+        return sampling_of(self.policy, self.num_steps, self.guidance, self.noise)
+
+    @property
+    def noise(self) -> Noise | None:
+        """Stochastic steps of images; none where nothing learns from them."""
+        return None if self.preference is not None else self.flow.noise
 
     @property
     def device(self) -> str:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainingArguments
 from trl import GRPOConfig
 
 from ..agents.bagel.checkpoint import load
+from ..agents.bagel.model import Bagel
 from ..agents.bagel.sample import Sampling
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.callbacks import Begin, JsonLog, StopWhenAsked
@@ -41,6 +42,8 @@ from .judges import SERVERS, imported, make_reward
 from .learning import FlowShare, Learning, Observer
 from .loss import FlowObjective, Form
 from .observers import Filmstrips, SampleTable
+from .preference_run import preference_trainer
+from .preference_trainer import PreferenceTrainer
 from .run_report import write_run_report
 from .settings import Credit, Settings
 from .trainer import WHOLE, StrokesTrainer
@@ -72,7 +75,11 @@ def train(settings: Settings, folder: Path) -> bool:
         print(f"{folder} is finished: {run.metrics}", flush=True)
         return True
     with stop_requests() as stop:
-        trainer = make_trainer(settings, folder, stop)
+        if settings.preference is None:
+            trainer: StrokesTrainer | PreferenceTrainer = make_trainer(settings, folder, stop)
+        else:
+            trainer = make_preference_trainer(settings, folder, stop)
+            run.begin()  # what it draws first is kept, and is of these settings
         if trainer.is_world_process_zero():
             trainer.add_callback(Begin(run))
         try:
@@ -93,10 +100,8 @@ def train(settings: Settings, folder: Path) -> bool:
 
 
 def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> StrokesTrainer:
-    """Everything of a run, put together."""
-    checkpoint = checkpoint_of(settings.policy)
-    model, tokenizer = load(checkpoint, dtype=settings.dtype, device=settings.device), Tokenizer.load(checkpoint)
-    model.vae.requires_grad_(False)
+    """Everything of a run that learns from groups, put together."""
+    model, tokenizer = learner(settings)
     learning = Learning(
         credit=credit_rule(settings.credit),
         objective=objective(settings.flow, settings.sampling),
@@ -120,11 +125,41 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
         peft_config=None if settings.lora is None else adapters(settings.lora),
         callbacks=[StopWhenAsked(stop), JsonLog(folder / "log.jsonl"), Terminal()],
     )
+    watch(trainer, settings, folder)
+    return trainer
+
+
+def make_preference_trainer(settings: Settings, folder: Path, stop: threading.Event) -> PreferenceTrainer:
+    """Everything of a run that learns from pairs, put together."""
+    model, tokenizer = learner(settings)
+    trainer = preference_trainer(
+        settings,
+        folder,
+        model,
+        Replayer(model.config, tokenizer, settings.sampling, prefix=settings.prefix),
+        tasks(settings, settings.prompts * settings.steps),
+        rollouts(settings),
+        TrainingArguments(**shared(settings, folder), per_device_train_batch_size=1),
+        callbacks=[StopWhenAsked(stop), JsonLog(folder / "log.jsonl")],
+    )
+    watch(trainer, settings, folder)
+    return trainer
+
+
+def learner(settings: Settings) -> tuple[Bagel, Tokenizer]:
+    """The model that learns, all but its autoencoder, and its tokenizer."""
+    checkpoint = checkpoint_of(settings.policy)
+    model = load(checkpoint, dtype=settings.dtype, device=settings.device)
+    model.vae.requires_grad_(False)
+    return model, Tokenizer.load(checkpoint)
+
+
+def watch(trainer: StrokesTrainer | PreferenceTrainer, settings: Settings, folder: Path) -> None:
+    """Look at the held-out set now and then."""
     trainer.remove_callback(PrinterCallback)  # prints all figures of a step
     if settings.heldout.every:
         watched = HeldOut(folder / "heldout.jsonl", **_without(asdict(settings.heldout), "every"))
         trainer.add_callback(Watch(trainer, watched, settings.heldout.every * settings.steps_per_generation))
-    return trainer
 
 
 def observers(settings: Settings, folder: Path) -> list[Observer]:
@@ -146,7 +181,7 @@ def rollouts(settings: Settings) -> Rollouts:
         {**settings.policy, "temperature": settings.text.temperature},
         steps=settings.num_steps,
         guidance=settings.guidance,
-        noise=settings.flow.noise,
+        noise=settings.noise,
         is_recorded=True,
     )
     make_worker = partial(
@@ -168,8 +203,7 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
     processes = int(os.environ.get("WORLD_SIZE", 1))
     accumulation = settings.gradient_accumulation(processes)
     return GRPOConfig(
-        output_dir=str(folder / "checkpoints"),
-        seed=settings.seed,
+        **shared(settings, folder),
         max_steps=settings.steps * settings.steps_per_generation,
         per_device_train_batch_size=settings.micro_batch,
         gradient_accumulation_steps=accumulation,
@@ -177,15 +211,23 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
         num_iterations=settings.iterations,
         num_generations=settings.group,
         scale_rewards=settings.scale,
-        learning_rate=settings.text.lr,
-        lr_scheduler_type=settings.lr_schedule,
-        max_grad_norm=settings.max_grad_norm,
         loss_type=settings.text.loss_type,
         epsilon=settings.text.epsilon,
         epsilon_high=settings.text.epsilon_high,
         beta=settings.text.beta,
         temperature=settings.text.temperature,
         disable_dropout=True,
+    )
+
+
+def shared(settings: Settings, folder: Path) -> dict[str, Any]:
+    """transformers' settings of any run."""
+    return dict(
+        output_dir=str(folder / "checkpoints"),
+        seed=settings.seed,
+        learning_rate=settings.text.lr,
+        lr_scheduler_type=settings.lr_schedule,
+        max_grad_norm=settings.max_grad_norm,
         gradient_checkpointing=settings.gradient_checkpointing,
         remove_unused_columns=False,
         use_cpu=settings.device == "cpu",

@@ -40,7 +40,7 @@ from .advantage import advantages
 from .buffer import resumed, save_buffer
 from .gauges import Gauges
 from .generations import Generations, Task
-from .learning import Learning
+from .learning import Learning, rated
 from .loss import Steps
 from .sync import collect, swapped
 from .workers import Rollouts
@@ -275,10 +275,12 @@ class StrokesTrainer(GRPOTrainer):
     # Optimizer --------------------------------------------------------------------------------------
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """Two groups, see ``Learning.groups``."""
+        """Two groups, see ``rl.learning.rated``."""
         if self.optimizer is None:
             kind, options = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
-            groups = self.learning.groups(model or self.model, self.args.learning_rate)
+            gen_rate = self.learning.gen_learning_rate
+            rate = self.args.learning_rate
+            groups = rated(model or self.model, rate, rate if gen_rate is None else gen_rate)
             decay = {"weight_decay": self.args.weight_decay}
             self.optimizer = kind([{**group, **decay} for group in groups], **options)
         return self.optimizer

@@ -18,7 +18,7 @@ from ..agents.interleaved import Interleaved
 from ..agents.pool import Pool, Resources, Setup, Task, start_ray, stop_ray
 from ..agents.rollout import Episode, Rules, ScoreFn, grade, rollout, torch_threads
 from ..agents.trajectory import Trajectory
-from ..envs.protocols import Score
+from ..envs.protocols import Reply, Score
 from ..envs.transcript import Transcript
 from .sync import Receiver, Weights
 
@@ -104,7 +104,7 @@ class RolloutWorker:
         """
         if self._receiver.version != version:
             raise RuntimeError(f"Expected weights of version {version}, got {self._receiver.version}.")
-        return rollout(
+        drawn = rollout(
             self._greedy if is_greedy else self.policy,
             chunk,
             rules=self.rules,
@@ -112,6 +112,14 @@ class RolloutWorker:
             threads=self.threads,
             is_graded_throughout=self.is_graded_throughout,
         )
+        for trajectory in drawn:
+            trajectory.replies = [reply and _lean(reply) for reply in trajectory.replies]
+        return drawn
+
+
+def _lean(reply: Reply) -> Reply:
+    """Without the steps of an ODE, from which nothing is learnt and which need not travel."""
+    return replace(reply, path=tuple(step for step in reply.path if step.eta))
 
 
 class LocalRollouts:

@@ -1,0 +1,89 @@
+"""PARM guidance with a gradient: a frozen verifier's opinion of what the policy is about to draw.
+
+PARM (arXiv 2501.13926) adds 0.1 (-log p_yes) to its DPO, p_yes the verifier's probability that an image fits its
+prompt. As released, the image is sampled without gradient and the term is a number, a constant that teaches nothing.
+Here the verifier looks at the one-step estimate x0 = x_t - t v of the chosen drawing's last image, noised to a small t
+and decoded by the autoencoder: all of that, and the verifier's own image encoder, is differentiable, and the term leads
+v to images that it takes for right. That is a deviation, as are the question's words and that the policy's own
+understanding is asked, with a verifier's adapter where there is one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..agents.bagel.items import Item, Text, VitImage
+from ..agents.bagel.model import Bagel
+from ..agents.bagel.sequence import pack
+from ..agents.bagel.transforms import ImageTransform
+from ..agents.forward_states import ForwardState
+from ..agents.replay import Replayed
+from ..agents.understanding import Understanding
+from ..envs.markup import neutralise
+from ..rewards.parm import question_of
+from .preference import Pair, guided
+
+
+class Guide:
+    """The verifier, asked with gradient."""
+
+    def __init__(self, understanding: Understanding, *, below: float, row_length: int | None = 512) -> None:
+        """Args:
+
+        understanding: A model of its own; frozen here.
+        below: Greatest t of a state whose estimate is shown.
+        row_length: See ``sequence.pack``.
+        """
+        understanding.model.requires_grad_(False)
+        self.understanding, self.below, self.row_length = understanding, below, row_length
+
+    def loss(
+        self, model: Bagel, pairs: Sequence[Pair], now: Sequence[Replayed], states: Sequence[Sequence[ForwardState]]
+    ) -> Tensor:
+        """Mean of -log p_yes over the estimates; 0 where no state is late enough.
+
+        Args:
+            model: Decodes.
+            pairs: Their chosen drawings are shown.
+            now: Replays of chosen, rejected, chosen, ..., with gradient.
+            states: Those that they were replayed at.
+        """
+        latents, shown = [], []
+        for pair, replayed, given in zip(pairs, now[::2], states[::2], strict=True):
+            last = max((state.emission for state in given), default=-1)
+            for v, state in zip(replayed.velocities, given, strict=True):
+                if state.emission == last and state.time <= self.below:
+                    latents.append(state.state.to(v.device) - state.time * v)
+                    shown.append(pair.chosen.transcript)
+        if not latents:
+            return torch.zeros((), device=model.device)
+        size = shown[0].size
+        pixels = model.decode_latents(torch.stack(latents), (size, size)).float().clamp(-1, 1)
+        return guided(self.log_p_yes(pixels, [question_of("outcome", each.prompt) for each in shown])).mean()
+
+    def log_p_yes(self, pixels: Tensor, questions: Sequence[str]) -> Tensor:
+        """Logarithms (N,) of what ``Understanding.answer`` says of images (N, 3, H, W) in [-1, 1]."""
+        model, tokenizer = self.understanding.model, self.understanding.tokenizer
+        samples: list[list[Item]] = []
+        answers = [replace(answer, loss=True) for answer in self.understanding.answers]
+        for image, question in zip(self._seen(pixels), questions, strict=True):
+            asked: list[Item] = [VitImage(pixels=image), Text(ids=tokenizer.encode(neutralise(question)))]
+            samples += [[*asked, answer] for answer in answers]
+        packed = pack(samples, model.config, tokenizer.ids, row_length=self.row_length)
+        logps = -model(packed.to(model.device)).ce
+        parts = logps.split([len(answer.ids) + 1 for answer in answers] * len(pixels))
+        return torch.stack([part.sum() for part in parts]).reshape(-1, len(answers)).log_softmax(-1)[:, 0]
+
+    def _seen(self, pixels: Tensor) -> Tensor:
+        """As the image encoder sees them: resized where it cannot take them as they are."""
+        config: Any = self.understanding.model.config
+        height, width = pixels.shape[-2:]
+        patch = config.vit_config.patch_size
+        if height % patch == width % patch == 0 and max(height, width) <= patch * config.vit_max_num_patch_per_side:
+            return pixels
+        w, h = ImageTransform(*config.vit_transform).size(width, height)
+        return F.interpolate(pixels, (h, w), mode="bicubic", antialias=True).clamp(-1, 1)

@@ -1,0 +1,252 @@
+"""DPO of words and images together: pairs, the one logistic, guidance, and runs on the smallest shipped model."""
+
+import json
+import shutil
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from small import settings
+
+from strokes.agents.bagel.checkpoint import load
+from strokes.agents.bagel.sample import Sampling
+from strokes.agents.bagel.tokenizer import Tokenizer
+from strokes.agents.bagel.transforms import to_pixels
+from strokes.agents.forward_states import ForwardState
+from strokes.agents.load import NANO
+from strokes.agents.trajectory import Trajectory
+from strokes.agents.understanding import Understanding
+from strokes.envs.protocols import Score
+from strokes.envs.scenes.tasks import heldout
+from strokes.envs.transcript import Transcript
+from strokes.rewards.judge import JudgeUnavailable
+from strokes.rl.guidance import Guide
+from strokes.rl.learning import is_gen
+from strokes.rl.preference import Pair, PreferenceObjective, pairs_of
+from strokes.rl.train import latest_checkpoint, make_preference_trainer, train
+
+DPO = "preference={{rounds: {}, epochs: {}, beta_text: 0.1, beta_flow: 1000.0, states: 2, guidance: {}}}"
+GRADED = ("reward.outcome=soft", "credit.name=outcome", "group=4", "keep=9")
+
+
+def judged(*totals):
+    """A group with these verdicts."""
+    return [
+        Trajectory(transcript=Transcript(prompt="p", size=16), score=None if v is None else Score(total=v))
+        for v in totals
+    ]
+
+
+def verdict(trajectory):
+    return trajectory.score and trajectory.score.total
+
+
+def test_a_pair_is_the_best_and_the_worst_and_the_first_of_equals():
+    group = judged(0.5, 1.0, None, 0.0, 1.0, 0.0)
+    (pair,), *counts = pairs_of([group], verdict)
+    assert pair == Pair(group[1], group[3])
+    assert counts[:2] == [0, 0] and counts[2] == pytest.approx(0.5)
+
+
+def test_equal_scores_and_missing_verdicts_make_no_pair_and_are_counted():
+    groups = [judged(0.5, 0.5), judged(None, 1.0), judged(None, None), judged(1.0, 0.0)]
+    paired = pairs_of(groups, verdict)
+    assert len(paired.pairs) == 1 and (paired.num_equal, paired.num_missing) == (1, 2)
+    assert np.isnan(pairs_of([judged(None, None)], verdict).reward)
+
+
+def replayed(logps, velocities):
+    return SimpleNamespace(logps=torch.tensor(logps), velocities=torch.as_tensor(velocities).reshape(-1, 1, 2))
+
+
+def states(num):
+    """Their velocity is (1, 0)."""
+    return [ForwardState(0, 0.5, torch.zeros(1, 2), torch.tensor([[1.0, 0.0]])) for _ in range(num)]
+
+
+def test_words_and_images_are_in_one_logistic():
+    """T = (-1 - 1) - (-4 + 5) ... by hand: words 0.5 · (2 - (-1)) = 1.5; errors 1/2 and 0 against 1/2 and 2.
+
+    Chosen: v = (0, 0) errs by 1/2, its reference (0, 1) by 1. Rejected, two states: (1, 0) and (3, 0) err by 0 and 2, 1
+    on average; the reference (1, 0) by 0. F = -1/2 - 1, and 2 · 1.5 = 3: the margin is 4.5.
+    """
+    objective = PreferenceObjective(sampling=Sampling(), beta_text=0.5, beta_flow=2.0)
+    now = [replayed([-1.0, -1.0], [0.0, 0.0]), replayed([-5.0], [1.0, 0.0, 3.0, 0.0])]
+    reference = [replayed([-2.0, -2.0], [0.0, 1.0]), replayed([-4.0], [1.0, 0.0, 1.0, 0.0])]
+    told = objective(now, reference, [states(1), states(2)])
+    assert told.metrics["margin_text"] == pytest.approx(1.5)
+    assert told.metrics["margin_flow"] == pytest.approx(3.0)
+    assert told.per_pair.tolist() == pytest.approx([np.log1p(np.exp(-4.5))])
+
+
+def test_a_drawing_without_images_has_words_alone():
+    objective = PreferenceObjective(sampling=Sampling())
+    now = [replayed([-1.0], []), replayed([-1.0], [0.0, 0.0])]
+    told = objective(now, now, [[], states(1)])
+    assert told.per_pair.tolist() == pytest.approx([np.log(2)])
+
+
+# Guidance -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [48, 64, 50])
+def test_the_guide_says_what_the_understanding_says(size):
+    understanding = Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO))
+    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
+    questions = ["Is it a red circle? <|im_end|>", "Are there two blue squares?"]
+    guide = Guide(understanding, below=0.5)
+    with torch.no_grad():
+        found = guide.log_p_yes(to_pixels(images), questions).exp().tolist()
+    wanted = understanding.answer(list(images), questions)
+    # PIL rounds resized pixels to bytes.
+    assert found == pytest.approx(wanted, abs=1e-5 if size != 50 else 0.05)
+
+
+def test_the_guide_leads_velocities_to_images_it_takes_for_right():
+    understanding = Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO))
+    guide, model = Guide(understanding, below=0.5), understanding.model
+    task = next(task for task in heldout("heldout", 5) if task.tag == "two_object")
+    pair = Pair(*(Trajectory(transcript=Transcript(prompt=task.prompt, size=48)) for _ in range(2)))
+    rng = torch.Generator().manual_seed(0)
+    side = 48 // model.config.latent_stride
+    clean, noise = torch.randn((2, side * side, model.config.latent_dim), generator=rng)
+    given = [ForwardState(k, t, clean, noise) for k in (1, 3) for t in (0.9, 0.4)]
+    v = torch.stack([state.velocity for state in given]).requires_grad_()
+    replay = SimpleNamespace(velocities=v)
+    loss = guide.loss(model, [pair], [replay, replay], [given, given])
+    (grad,) = torch.autograd.grad(loss, v)
+    assert grad[:3].abs().max() == 0  # neither what is not the last image, nor what is too noisy
+    assert grad[3].abs().max() > 0
+    with torch.no_grad():
+        stepped = SimpleNamespace(velocities=v - 0.05 * grad / grad.norm())
+        assert guide.loss(model, [pair], [stepped, stepped], [given, given]) < loss
+        early = SimpleNamespace(velocities=v[:3])
+        assert guide.loss(model, [pair], [early, replay], [given[:3], given]) == 0
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+# Runs -----------------------------------------------------------------------------------------------
+
+
+def _trainer(make, folder, *overrides):
+    return make_preference_trainer(make(*GRADED, *overrides, out=folder), folder, threading.Event())
+
+
+def _history(trainer, name):
+    return [line[name] for line in trainer.state.log_history if name in line]
+
+
+def _learnt(trainer):
+    return {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+
+
+ROUNDS = DPO.format(2, 2, "{coef: 0.1, below: 0.6, adapter: null}")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two rounds with two passes each, guided."""
+    folder = tmp_path_factory.mktemp("whole")
+    trainer = _trainer(settings, folder, ROUNDS)
+    before, drew = _learnt(trainer), []
+    rollouts = trainer.generations.rollouts
+    submit = rollouts.submit
+
+    def watched(chunks, weights, **options):
+        drew.append((trainer.state.global_step, weights))
+        return submit(chunks, weights, **options)
+
+    rollouts.submit = watched
+    trainer.train()
+    return folder, trainer, before, drew
+
+
+def test_words_and_images_learn_from_pairs_that_each_round_draws_with_what_it_has_learnt(whole):
+    folder, trainer, before, drew = whole
+    changed = {name for name, p in _learnt(trainer).items() if not torch.equal(p, before[name])}
+    assert any(map(is_gen, changed)) and not all(map(is_gen, changed))
+    assert trainer.state.global_step == 4
+    assert [step for step, _ in drew] == [0, 2]  # once a round, with what there was
+    assert drew[0][1].checksum != drew[1][1].checksum
+    assert _history(trainer, "preference/margin")[0] == 0  # the start is the reference
+    assert _history(trainer, "preference/preference")[0] == pytest.approx(np.log(2))
+    assert _history(trainer, "preference/margin")[1] > 0
+    assert len(_history(trainer, "pairs/made")) == 2
+    assert _history(trainer, "preference/guidance")[0] > 0
+    kept = json.loads((folder / "pairs" / "0" / "state.json").read_text())
+    assert len(kept["batches"][0]["trajectories"]) == 2 * _history(trainer, "pairs/made")[0]
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])  # in the middle of a round, and between two
+def test_a_run_goes_on_exactly_and_draws_nothing_twice(tmp_path, whole, stop_at):
+    theirs, uninterrupted, _, _ = whole
+    shutil.copytree(theirs / "pairs" / "0", tmp_path / "pairs" / "0")
+    folder = tmp_path / "checkpoints" / f"checkpoint-{stop_at}"
+    shutil.copytree(theirs / "checkpoints" / f"checkpoint-{stop_at}", folder)
+    part = _trainer(settings, tmp_path, ROUNDS)
+    submit, numbers = part.generations.rollouts.submit, []
+    part.generations.rollouts.submit = lambda chunks, *rest, **more: numbers.append(1) or submit(chunks, *rest, **more)
+    part.train(resume_from_checkpoint=latest_checkpoint(tmp_path))
+    assert numbers == [1]  # the second round
+    for (name, mine), other in zip(_learnt(part).items(), _learnt(uninterrupted).values(), strict=True):
+        assert torch.equal(mine, other), name
+
+
+class Constant:
+    """The same verdict for all."""
+
+    value: float | None = 0.5
+
+    def __call__(self, transcripts):
+        return [Score(total=self.value) for _ in transcripts]
+
+
+class Missing(Constant):
+    """Never a verdict."""
+
+    value = None
+
+
+@pytest.mark.parametrize(
+    ("judge", "error", "said"),
+    [
+        (Constant, ValueError, "got 2 prompts whose drawings are all judged alike .* set a larger group, a reward"),
+        (Missing, JudgeUnavailable, r"at most 50% .* \(reward.max_missing\), got 100%; mend the judge"),
+    ],
+)
+def test_no_pair_at_all_ends_the_run_with_what_to_do(tmp_path, monkeypatch, judge, error, said):
+    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: judge)
+    trainer = _trainer(settings, tmp_path, DPO.format(1, 1, "null"), "steps=1", "reward.target=here:judge")
+    with pytest.raises(error, match=said):
+        trainer.train()
+
+
+def test_the_command_ends_with_an_adapter_and_looks_at_the_held_out_set(tmp_path):
+    options = ("steps=1", "heldout.every=1", "heldout.limit=2", "heldout.is_sampled=false")
+    made = settings(*GRADED, DPO.format(1, 2, "null"), *options, out=tmp_path)
+    assert train(made, tmp_path)
+    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    looks = [json.loads(line)["step"] for line in (tmp_path / "heldout.jsonl").read_text().splitlines()]
+    assert looks == [0, 1, 2]
+    assert train(made, tmp_path)  # finished
+    with pytest.raises(ValueError, match=r"preference\.beta_text=0.2"):
+        train(settings(*GRADED, DPO.format(1, 2, "null"), "preference.beta_text=0.2", *options, out=tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((DPO.format(3, 1, "null"),), "steps to be a multiple of preference.rounds"),
+        ((DPO.format(1, 0, "null"),), "preference.epochs"),
+        ((DPO.format(1, 1, "null"), "lora=null"), "Expected lora with preference"),
+        ((DPO.format(1, 1, "null"), "updates=2"), "updates=1"),
+        ((DPO.format(1, 1, "null"), "micro_batch=1"), "even micro_batch"),
+        ((DPO.format(1, 1, "{coef: 0.1, below: 0, adapter: null}"),), "coef and below above 0"),
+        (("preference={rounds: 1}",), "preference.epochs"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(overrides, said):
+    with pytest.raises(ValueError, match=said):
+        settings(*GRADED, *overrides)
