@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..agents.load import checkpoint_of, fingerprint, load_policy
 from ..agents.pool import Resources
@@ -52,6 +53,7 @@ class EvaluationRun:
             **asdict(settings),
             "checkpoint": fingerprint(checkpoint_of(policy)) if "path" in policy else None,
             "drawings_per_canvas": matched(policy["like"], settings.steps) if policy.get("like") else None,
+            **_verifier(policy),
         }
         self.store = EvaluationFolder(folder)
         self.store.check(self.record)
@@ -136,6 +138,12 @@ def _chunks(benchmark: Benchmark, settings: Settings) -> list[list[Errand]]:
         errands += [Errand(task=task, sample=sample) for sample in range(settings.num_samples)]
     size = settings.batch
     return [errands[k : k + size] for errands in tasks.values() for k in range(0, len(errands), size)]
+
+
+def _verifier(policy: Mapping[str, Any]) -> dict[str, str]:
+    """Fingerprints of the weights that a search asks, where they are not those that draw."""
+    folders = {name: policy.get("verifier", {}).get(name) for name in ("path", "adapter")}
+    return {f"verifier_{name}": fingerprint(folder) for name, folder in folders.items() if folder is not None}
 
 
 def _make_policy(settings: Settings) -> Callable[[], Policy]:

@@ -256,7 +256,7 @@ def test_wise_reads_its_prompts_from_where_they_are(strokes_evaluate, server, tm
         (["benchmark=geneval", "benchmark.metadata=bad.jsonl"], "bad.jsonl:2"),
         (["workers=2"], "Expected threads with workers"),
         (["workers=-1"], "workers to be an integer of at least 0"),
-        (["policy=best-of-n", "policy.judge=coin"], "policy.judge among scene, remote, exact, policy, got 'coin'"),
+        (["policy=best-of-n", "policy.judge=coin"], "policy.judge among scene, verifier, remote, exact, policy, got 'coin'"),
         (["policy=planner", "judge.base_url=ftp://x"], "judge.base_url to begin with http"),
         (["detector=camera"], "Expected detector to be one of"),
         (["detector=miniworld"], "Expected detector=miniworld with benchmark=geneval alone"),

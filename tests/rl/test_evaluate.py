@@ -96,6 +96,24 @@ def test_a_model_is_evaluated_by_the_same_command(strokes_evaluate, tmp_path, na
     assert (overall["plans"], overall["illegal"]) == (None, 0)  # fixed words are not judged
 
 
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (("policy=parm", "policy.n=3"), 6),
+        (("policy=beam", "policy.painter=one-shot", "policy.width=1"), 4),
+        (("policy=best-of-n", "policy.n=3", "policy.judge=verifier"), 6),
+        (("policy=parm", "policy.n=3", "policy.verifier.name=policy", f"policy.verifier.path={GOLDEN}"), 6),
+    ],
+)
+def test_searches_are_evaluated_by_the_same_command(strokes_evaluate, tmp_path, options, steps):
+    settings = (f"policy.path={GOLDEN}", "steps=2", "limit=1", "benchmark=scenes", "threads=1")
+    assert strokes_evaluate(*options, *settings, "out=run") == 0
+    overall = json.loads((tmp_path / "run" / "metrics.json").read_text())["conduct"][-1]
+    assert (overall["steps"], overall["plans"], overall["inspections"]["judged"]) == (steps, None, 0)
+    begun = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert ("verifier_path" in begun) == ("policy.verifier.name=policy" in options)
+
+
 def test_a_model_that_never_draws_has_drawn_blank_canvases(strokes_evaluate, tmp_path):
     settings = ("policy=bagel-tiny", f"policy.path={GOLDEN}", "policy.max_tokens=1", "steps=2", "limit=1")
     assert strokes_evaluate(*settings, "out=run") == 0

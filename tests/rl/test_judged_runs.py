@@ -1,6 +1,7 @@
 """Learning from critics: a remote judge's verdicts teach exactly what the same verdicts teach without a server."""
 
 import json
+import pickle
 import sys
 import threading
 from contextlib import nullcontext
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from strokes.rl.judges import make_reward, search_judge
+from strokes.agents.load import checkpoint_of
+from strokes.rewards.parm import ExactVerifier, RemoteVerifier
+from strokes.rl.judges import make_reward, search_judge, search_verifier
 from strokes.rl.train import observers, train
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "rewards"))  # for the server that tells the truth
@@ -114,6 +117,24 @@ def test_a_search_may_be_judged_by_the_critic_of_outcomes(small):
     settings = small()
     judged = search_judge({**settings.policy, "judge": "exact"}, settings.judge)
     assert judged.is_outcome_only and search_judge(settings.policy, settings.judge).names[0] == "official"
+
+
+def test_a_search_may_ask_whom_it_likes(small, tmp_path):
+    settings = small()
+
+    def asks(name, **options):
+        verifier = {"name": name, "path": None, "adapter": None, **options}
+        policy = {**settings.policy, "name": "parm", "verifier": verifier}
+        judge = {**settings.judge, "base_url": "http://127.0.0.1:9/v1", "model": "m"}
+        return search_verifier(policy, judge)
+
+    assert isinstance(asks("exact"), ExactVerifier) and isinstance(asks("remote"), RemoteVerifier)
+    own = asks("policy", adapter="somewhere").answerer
+    assert (own.path, own.adapter) == (str(checkpoint_of(settings.policy)), "somewhere")
+    assert pickle.loads(pickle.dumps(own)) == own
+    assert search_verifier(settings.policy, settings.judge) is None
+    with pytest.raises(ValueError, match="among remote, exact, policy, got 'me'"):
+        asks("me")
 
 
 @pytest.mark.slow
