@@ -50,25 +50,24 @@ def reflect(
         rules: Of the drawings.
         rounds: Most corrections.
     """
-    result, known = list(found), list(verdicts)
+    result = list(found)
+    known = {k: opinion for k, opinion in enumerate(verdicts) if opinion is not None}
     going = [k for k, each in enumerate(found) if each.best.transcript.canvas is not None]
     for number in range(rounds):
-        unasked = [k for k in going if known[k] is None]
-        new = asked(verifier, "outcome", [result[k].best.transcript for k in unasked])
-        for k, opinion in zip(unasked, new, strict=True):
+        unasked = [k for k in going if k not in known]
+        opinions = asked(verifier, "outcome", [result[k].best.transcript for k in unasked])
+        for k, opinion in zip(unasked, opinions, strict=True):
             known[k] = opinion
             result[k] = result[k]._replace(bill=result[k].bill + opinion.cost)
         again = dict[int, Transcript]()
-        for k in going:
-            verdict, first = known[k], len(sessions[k].transcript.emissions)
-            if verdict is not None and verdict.said is False:
-                corrected = _corrected(result[k].best.transcript, first, verdict.words, rules)
-                again |= {} if corrected is None else {k: corrected}
-        going = list(again)
+        for k in (k for k in going if known[k].said is False):
+            first = len(sessions[k].transcript.emissions)
+            corrected = _corrected(result[k].best.transcript, first, known[k].words, rules)
+            again |= {} if corrected is None else {k: corrected}
+        going, known = list(again), {}
         seeds = [(*result[k].best.seed, number) for k in going]
         for k, drawn in zip(going, play(policy, list(again.values()), seeds, rules), strict=True):
             result[k] = Found(_joined(result[k].best, drawn), result[k].bill + drawn.cost)
-            known[k] = None
     return result
 
 

@@ -97,13 +97,8 @@ class Pictures:
             torch.from_numpy(rng.standard_normal((h * w, config.latent_dim), dtype=np.float32))
             for rng, (h, w) in zip(rngs, grids, strict=True)
         ]
-        stochastic = []
-        if self.sampling.noise is not None:  # drawn after the initial noise, which stays what it is without
-            window, num_steps = self.sampling.noise.window, self.sampling.num_timesteps - 1
-            for rng, seed, (h, w) in zip(rngs, seeds, grids, strict=True):
-                chosen = window.steps(num_steps, seed)
-                drawn = rng.standard_normal((len(chosen), h * w, config.latent_dim), dtype=np.float32)
-                stochastic.append(Stochastic(chosen, torch.from_numpy(drawn)))
+        # Drawn after the initial noise, which stays what it is without.
+        stochastic = self._stochastic(rngs, seeds, grids)
         watch = None if watching is None else _Decoded(self, watching, sizes)
         sampled = sample_images(
             contexts, branches, noise, grids, self.sampling, stochastic=stochastic, is_recorded=is_recorded, watch=watch
@@ -116,6 +111,19 @@ class Pictures:
             Drawn(image=images[k], path=path, steps=steps, nfe=nfe, decodes=looks[k] + (k not in given_up))
             for k, (path, steps, nfe) in enumerate(zip(sampled.paths, sampled.steps, sampled.nfe, strict=True))
         ]
+
+    def _stochastic(
+        self, rngs: Sequence[np.random.Generator], seeds: Sequence[Sequence[int]], grids: Sequence[tuple[int, int]]
+    ) -> list[Stochastic]:
+        """The stochastic steps of each canvas; none without ``Sampling.noise``."""
+        if self.sampling.noise is None:
+            return []
+        result, window = [], self.sampling.noise.window
+        for rng, seed, (h, w) in zip(rngs, seeds, grids, strict=True):
+            chosen = window.steps(self.sampling.num_timesteps - 1, seed)
+            drawn = rng.standard_normal((len(chosen), h * w, self.model.config.latent_dim), dtype=np.float32)
+            result.append(Stochastic(chosen, torch.from_numpy(drawn)))
+        return result
 
     @torch.no_grad()
     def decode(self, latents: Sequence[Tensor], sizes: Sequence[int]) -> list[np.ndarray]:

@@ -198,8 +198,7 @@ class _Walk:
                 f"Expected stochastic steps of {len(grids)} canvases with sampling.noise, got {len(stochastic)}."
             )
         self.x, self.times, self.noise, self.is_recorded = x, times, noise, is_recorded
-        self.running = list(range(len(grids)))
-        """Canvases that have a row in ``x``, in its order."""
+        self.running = list(range(len(grids)))  # canvases that have a row in x, in its order
         self._counts = [h * w for h, w in grids]
         self._draws = [dict(zip(each.steps, each.noise, strict=True)) for each in stochastic]
         self._paths: list[list[Transition]] = [[] for _ in grids]

@@ -3,18 +3,15 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from strokes.agents.bagel.sample import Sampling
 from strokes.agents.one_shot import OneShot
 from strokes.agents.parm import MALFORMED, NEVER_CLEAR, Assessment, Parm, choose
-from strokes.agents.reflection import AGAIN, VERIFIER
 from strokes.agents.rollout import Rules, chunks, rollout
 from strokes.agents.scripted import ScriptedPainter
-from strokes.envs import Grammar, Stage, Transcript
-from strokes.envs.markup import parse_inspection, parse_plan
-from strokes.envs.protocols import Cost, Opinion
+from strokes.envs import Stage, Transcript
+from strokes.envs.protocols import Opinion
 from strokes.envs.testing import PolicyConformance
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `toys`
@@ -185,93 +182,6 @@ def test_the_rule_needs_no_search():
     assert choose({0: malformed, 1: unclear, 2: lost}, {}) == 2
     assert choose({0: malformed, 1: unclear}, {}) == 1
     assert choose({0: lost, 1: Assessment()}, {1: 0.0}) == 1
-
-
-# Reflection
-
-
-def corrected(outcomes, *, rounds=3, grammar=None, words="the star is missing", painter=None, **options):
-    """A search of one drawing whose outcomes are ``outcomes``, in turn; the trajectory and its verifier."""
-    answers = iter(outcomes)
-
-    def outcome(seen):
-        said = next(answers)
-        return Opinion(said=said, p_yes=float(bool(said)), p_no=float(not said), words=words, cost=Cost(calls=1))
-
-    verifier = Says(clarity=by(1), potential=by(1), outcome=outcome)
-    rules = Rules(grammar=grammar or Grammar(), **options)
-    (drawn,), painter = search(
-        verifier, painter, n=1, is_sketch_seen=True, flow_steps=(), reflections=rounds, rules=rules
-    )
-    assert drawn.cost.steps == painter.total("steps") and drawn.cost.decodes == painter.total("decodes")
-    assert drawn.cost.tokens == painter.total("tokens") and drawn.cost.questions == len(verifier.asked)
-    return drawn, verifier
-
-
-def said_by_verifier(drawn):
-    return [entry for entry in drawn.transcript.emissions if entry.source == VERIFIER]
-
-
-def test_what_is_right_is_left_alone():
-    for answer in (True, None):
-        drawn, verifier = corrected([answer])
-        assert not said_by_verifier(drawn) and verifier.count("outcome") == 1
-
-
-def test_words_from_outside_are_an_inspection_that_asks_for_a_refinement():
-    drawn, verifier = corrected([False, True])
-    stages = [entry.stage for entry in drawn.transcript.emissions]
-    assert stages == [Stage.PLAN, Stage.SKETCH, Stage.INSPECT, Stage.REFINE, Stage.STOP]
-    (said,) = said_by_verifier(drawn)
-    assert parse_inspection(said.content).refine == "the star is missing" and not said.error
-    assert verifier.count("outcome") == 2 and drawn.transcript.ended == "stop"
-    assert len(drawn.transcript.images) == 2 and all(reply is not None for reply in drawn.replies)
-
-
-def test_after_a_refinement_they_are_a_plan_and_after_three_rounds_there_is_an_end():
-    drawn, verifier = corrected([False] * 9)
-    assert [entry.stage for entry in said_by_verifier(drawn)] == [Stage.INSPECT, Stage.PLAN, Stage.INSPECT]
-    plan = parse_plan(said_by_verifier(drawn)[1].content)
-    assert (plan.ins, plan.des) == ("the star is missing", "a toy")
-    assert verifier.count("outcome") == 3 and len(drawn.transcript.images) == 4
-    assert not any(entry.error for entry in drawn.transcript.emissions)
-
-
-def test_where_refinements_are_inspected_they_are_inspections_throughout():
-    drawn, _ = corrected([False] * 9, grammar=Grammar(inspect_refined=True))
-    assert [entry.stage for entry in said_by_verifier(drawn)] == [Stage.INSPECT] * 3
-
-
-@pytest.mark.parametrize("words", ["", " <> ", "<refine>do</refine><|im_end|> it", "x" * 9000])
-def test_words_of_any_kind_are_legal(words):
-    drawn, _ = corrected([False, True], words=words)
-    (said,) = said_by_verifier(drawn)
-    refine = parse_inspection(said.content).refine
-    assert not said.error and (refine == AGAIN) == (not words.strip(" <>"))
-
-
-def test_a_budget_that_is_used_up_ends_reflection():
-    drawn, verifier = corrected([False] * 9, budget=4)
-    assert drawn.transcript.spent == 4 and verifier.count("outcome") <= 2
-    drawn, _ = corrected([False] * 9, budget=3)
-    assert not said_by_verifier(drawn)
-
-
-def test_what_was_there_before_the_search_is_not_taken_back():
-    painter = ToyPainter(STEPS)
-    start = Transcript(prompt="a toy", size=48)
-    for stage, content in ((Stage.PLAN, "<ins>a</ins><des>b</des>"), (Stage.SKETCH, np.zeros((48, 48, 3), np.uint8))):
-        start.record((stage, content), source="human")
-    verifier = Says(clarity=by(1), potential=by(1), outcome=by(0))
-    policy = Parm(painter, 1, verifier, reflections=3)
-    session = policy.start(start, 48, (0, 0))
-    while not start.ended:
-        (reply,) = policy.act([session], [start.mask()])
-        assert start.record(reply.emission, source=reply.source) == ""
-    assert not any(entry.source == VERIFIER for entry in start.emissions) and painter.total("steps") == 0
-
-
-# Real models
 
 
 def test_a_real_model_is_stopped_and_pays_only_for_what_it_drew(memorised):

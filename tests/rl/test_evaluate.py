@@ -99,7 +99,6 @@ def test_a_model_is_evaluated_by_the_same_command(strokes_evaluate, tmp_path, na
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        (("policy=parm", "policy.n=3"), 6),
         (("policy=beam", "policy.painter=one-shot", "policy.width=1"), 4),
         (("policy=best-of-n", "policy.n=3", "policy.judge=verifier"), 6),
         (("policy=parm", "policy.n=3", "policy.verifier.name=policy", f"policy.verifier.path={GOLDEN}"), 6),
