@@ -71,9 +71,9 @@ def compare(settings: Settings, folder: Path) -> list[Line]:
     return lines
 
 
-def write(lines: Sequence[Line], judge: str, folder: Path) -> None:
-    """``table.md``, ``table.csv`` and ``plot.png``."""
-    write_whole(folder / "table.md", to_markdown(lines, judge) + "\n")
+def write(lines: Sequence[Line], judge: str, folder: Path, more: str = "") -> None:
+    """``table.md``, with ``more`` below the tables, ``table.csv`` and ``plot.png``."""
+    write_whole(folder / "table.md", "\n\n".join([to_markdown(lines, judge), *filter(None, [more])]) + "\n")
     write_whole(folder / "table.csv", to_csv(lines))
     draw_plot(lines, folder / "plot.png")
 

@@ -9,6 +9,8 @@ from .compare_table import COSTS, Line
 
 AXES = ("steps", "questions")
 """What quality is held against: drawing, and asking. NFE is a multiple of the steps where all are guided alike."""
+MARKERS = "osD^v<>P*Xh"
+"""Eleven, for ten colours: no two of the first 110 entries look alike."""
 
 
 def draw_plot(lines: Sequence[Line], path: Path) -> None:
@@ -45,7 +47,7 @@ def _panel(axis: Any, lines: Sequence[Line], name: str) -> None:
         low, high = (score.mean if end is None else end for end in (score.low, score.high))
         errors = [[score.mean - low], [high - score.mean]]
         label = f"{line.name} (oracle)" if "oracle" in line.searcher else line.name
-        axis.errorbar([cost], [score.mean], yerr=errors, fmt="osD^v<>P*X"[k % 10], capsize=3, label=label)
+        axis.errorbar([cost], [score.mean], yerr=errors, fmt=MARKERS[k % len(MARKERS)], capsize=3, label=label)
     axis.set_xscale("symlog" if any(not line.cost(name) for line in lines) else "log")
     axis.set_xlabel(f"{COSTS[name]} per drawing")
     axis.grid(alpha=0.3)

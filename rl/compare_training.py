@@ -73,12 +73,15 @@ def learnt_in(folder: str | Path) -> Learnt:
     if not (folder / "run.json").is_file() or not (folder / "metrics.json").is_file():
         raise ValueError(f"Expected training.runs to be folders of finished runs, got {str(folder)!r}.")
     settings, metrics = (json.loads((folder / name).read_text()) for name in ("run.json", "metrics.json"))
-    seconds = _seconds(folder / "log.jsonl")
+    seconds = metrics["seconds"] if "seconds" in metrics else _seconds(folder / "log.jsonl")
     if "drawings" in settings:
         return Learnt(samples=metrics["examples"], seconds=seconds, judge=_labeller(settings["drawings"]["judge"]))
     if "group" in settings:
         drawings = settings["steps"] * settings["prompts"] * settings["group"]
-        return Learnt(samples=drawings, seconds=seconds, judge=_rewarder(settings["reward"], settings["judge"]))
+        judge = _rewarder(settings["reward"], settings["judge"])
+        if (settings.get("preference") or {}).get("guidance"):
+            judge += ", guided by its own understanding"
+        return Learnt(samples=drawings, seconds=seconds, judge=judge)
     return Learnt(samples=None, seconds=seconds, judge="")
 
 

@@ -1,0 +1,282 @@
+"""PARM and its relatives against drawing in strokes: cells (method, seed), one by one, kept in ``docs/results/parm``.
+
+    python -m strokes.rl.comparison                  # the next cell that is missing
+    python -m strokes.rl.comparison parm 2           # this one
+    python -m strokes.rl.comparison size=tiny        # the next one of bagel-tiny
+    python -m strokes.rl.comparison tables           # tables and plot of all cells that are there
+
+All methods of a size have one backbone: what searches draws with the start's weights, what learns begins with them, and
+the verifier is an adapter on them. Budgets are in images: PARM's 1000 sampling steps are 20 images of 50 steps, and 131
+steps, of drawing in strokes, 2.62 (arXiv 2604.04746, table 4). Searches are judged by the trained verifier, which a
+user could have too; ``-oracle`` names those that are judged by the truth. Learning is judged by the soft score, or by
+the verifier, evaluation by the strict one. Seeds vary the noise of searches, and the training of what is trained, the
+verifier among it. Everything goes on where it stood when it was killed.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ..agents.load import NANO, SHIPPED, fingerprint
+from ..envs.files import replacing
+from .compare import searcher, write
+from .compare_table import measured
+from .compare_training import NOTHING, Learnt, learnt_in, together
+from .comparison_tables import JUDGE, findings, lines_of
+from .evaluation_folder import EvaluationFolder
+from .grid import claimed, missing, path_of
+from .reproduction import Failed
+
+WORK, RESULTS = Path("outputs/parm"), Path("docs/results/parm")
+FEW, MANY = 3, 20
+"""Images of 131 steps, 2.62 of them, and of 1000."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What is particular to a size of model."""
+
+    policy: str
+    """Whose sampling is used."""
+    start: Path
+    """The checkpoint of all methods: drawing in strokes, with the inspect loop, learnt by supervision."""
+    uncritical: Path | None
+    """The same training without critique, so without the inspect loop; ``None``: there is none, nor the method sft."""
+    rl: Sequence[str]
+    """Settings of all reinforcement learning, beyond those of the experiment."""
+    seeds: Sequence[int]
+
+
+SIZES = {
+    "nano": Size(policy="bagel-nano", start=NANO, uncritical=None, rl=(), seeds=(0, 1, 2)),
+    "tiny": Size(policy="bagel-tiny", start=SHIPPED, uncritical=None, rl=("flow.lr=5.0e-5",), seeds=(0,)),
+}
+"""The rate of tiny's images is that of configs/rl.yaml, measured on it; nano's are those of the experiments."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Method:
+    """One way to use or to train the start."""
+
+    policy: Sequence[str] = ()
+    """Settings of ``strokes-evaluate``; none: it draws in strokes."""
+    verifier: Literal["", "exact", "trained"] = ""
+    """Who is asked in a search."""
+    learns: str = ""
+    """Experiment of ``strokes-rl``; "": it does not."""
+    drawn_like: str = ""
+    """Method whose drawings are searched in, as many as make up ``MANY`` images; "": n is told, or there is none."""
+
+
+def _best_of(n: int, verifier: Literal["exact", "trained"]) -> Method:
+    return Method(policy=("policy=best-of-n", "policy.judge=verifier", f"policy.n={n}"), verifier=verifier)
+
+
+def _parm(name: str, verifier: Literal["exact", "trained"]) -> Method:
+    return Method(policy=(f"policy={name}", f"policy.n={MANY}"), verifier=verifier)
+
+
+IN_STROKES = ("policy=best-of-n", "policy.painter=strokes", "policy.judge=verifier")
+METHODS: Mapping[str, Method] = {
+    "one-shot": Method(policy=("policy=one-shot",)),
+    "best-of-131": _best_of(FEW, "trained"),
+    "best-of-131-oracle": _best_of(FEW, "exact"),
+    "best-of-1000": _best_of(MANY, "trained"),
+    "best-of-1000-oracle": _best_of(MANY, "exact"),
+    "parm": _parm("parm", "trained"),
+    "parm-oracle": _parm("parm", "exact"),
+    "parm-pruned": _parm("parm-pruned", "trained"),
+    "parm-pruned-oracle": _parm("parm-pruned", "exact"),
+    "sft": Method(),
+    "sft-inspect": Method(),
+    "dpo": Method(learns="dpo"),
+    "dpo-iterative": Method(learns="dpo-iterative"),
+    "dpo-guided": Method(learns="dpo-guided"),
+    "joint-outcome": Method(learns="joint-outcome"),
+    "joint-stages": Method(learns="joint-stages"),
+    "parm-potential": Method(learns="parm-potential"),
+    "nft": Method(learns="nft"),
+    "sft-search": Method(policy=IN_STROKES, verifier="trained", drawn_like="sft-inspect"),
+    "joint-stages-search": Method(
+        policy=IN_STROKES, verifier="trained", learns="joint-stages", drawn_like="joint-stages"
+    ),
+}
+SOFT = ("reward.outcome=soft",)
+"""Of learning that the exact world judges: not what it is evaluated by."""
+VERIFIER_OF = {"dpo-guided": "preference.guidance.adapter", "parm-potential": "reward.adapter"}
+"""Settings by which experiments are given the trained verifier."""
+JUDGED_BY_VERIFIER = ("parm-potential",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """Where the cells of one size are worked on."""
+
+    name: str
+    size: Size
+
+    @property
+    def work(self) -> Path:
+        """Folder of everything."""
+        return WORK / self.name
+
+    @property
+    def results(self) -> Path:
+        """Folder of the results."""
+        return RESULTS / self.name
+
+    @property
+    def methods(self) -> list[str]:
+        """Those that there can be."""
+        return [name for name in METHODS if name != "sft" or self.size.uncritical is not None]
+
+    def folder(self, method: str, seed: int) -> Path:
+        """A cell's own."""
+        return self.work / method / str(seed)
+
+    # What cells are made of; each is made once, whoever comes first.
+
+    def verifier(self, seed: int) -> Path:
+        """The run that trains the verifier of a seed."""
+        return self._run("strokes.rl.verifier", self.work / "verifier" / str(seed), f"seed={seed}")
+
+    def trained(self, experiment: str, seed: int) -> Path:
+        """The run of an experiment."""
+        words = [f"+experiment={experiment}", f"seed={seed}", *self.size.rl]
+        words += () if experiment in JUDGED_BY_VERIFIER else SOFT
+        if experiment in VERIFIER_OF:
+            words.append(f"{VERIFIER_OF[experiment]}={self.verifier(seed) / 'adapter'}")
+        return self._run("strokes.rl.train", self.work / "trained" / experiment / str(seed), *words)
+
+    def _run(self, module: str, folder: Path, *words: str) -> Path:
+        with claimed(folder, waits=True):
+            if not (folder / "metrics.json").exists():
+                own = (f"policy={self.size.policy}", f"policy.path={self.size.start}", f"out={folder}")
+                _command(module, *words, *own)
+        return folder
+
+    def evaluated(self, method: str, seed: int) -> Path:
+        """The evaluation of a method."""
+        folder = self.folder(method, seed) / "evaluation"
+        with claimed(folder, waits=True):
+            if not (folder / "metrics.json").exists():
+                words = [*self._policy(method, seed), f"seed={seed}", "threads=1", f"out={folder}"]
+                _command("strokes.rl.evaluate", *words)
+        return folder
+
+    def _policy(self, name: str, seed: int) -> list[str]:
+        method = METHODS[name]
+        path = self.size.uncritical if name == "sft" else self.size.start
+        words = [*(method.policy or (f"policy={self.size.policy}",)), f"policy.path={path}"]
+        if method.learns:
+            words.append(f"policy.adapter={self.trained(method.learns, seed) / 'adapter'}")
+        if method.verifier == "trained":
+            words += ["policy.verifier.name=policy", f"policy.verifier.path={self.size.start}"]
+            words.append(f"policy.verifier.adapter={self.verifier(seed) / 'adapter'}")
+        if method.drawn_like:
+            drawings = EvaluationFolder(self.evaluated(method.drawn_like, seed)).drawings()
+            images = float(np.mean([drawing.images for drawing in drawings]))
+            words.append(f"policy.n={max(1, round(MANY / images))}")
+        return words
+
+    def learnt(self, name: str, seed: int) -> Learnt:
+        """What a method learnt from, the verifier's examples among it."""
+        method = METHODS[name]
+        parts = [learnt_in(self.trained(method.learns, seed))] if method.learns else []
+        if method.verifier == "trained" or method.learns in VERIFIER_OF:
+            parts.append(learnt_in(self.verifier(seed)))
+        return together(parts) if parts else NOTHING
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; the exit code, 0 if it did what was asked."""
+    try:
+        return _done(list(arguments))
+    except ValueError as error:
+        return _fail(str(error))
+
+
+def _done(words: list[str]) -> int:
+    name = words.pop(0).removeprefix("size=") if words and words[0].startswith("size=") else "nano"
+    if name not in SIZES:
+        return _fail(f"Expected size to be one of {', '.join(SIZES)}, got {name!r}.")
+    bench = Bench(name=name, size=SIZES[name])
+    if words == ["tables"]:
+        print(_write(bench))
+        return 0
+    if len(words) == 2 and words[0] in bench.methods and words[1].isdecimal():
+        code = _cell(bench, words[0], int(words[1]))
+        return 1 if code is None else code
+    if words:
+        known = ", ".join(bench.methods)
+        return _fail(f"Expected nothing, `tables`, or one of {known} and a seed, got {' '.join(words)}.")
+    for method, seed in missing(bench.results, bench.methods, bench.size.seeds):
+        if (code := _cell(bench, method, seed)) is not None:
+            return code
+    print("every cell is there, or somebody is at it")
+    return 0
+
+
+def _cell(bench: Bench, method: str, seed: int) -> int | None:
+    """Run a cell; its exit code, or ``None`` where somebody else is at it."""
+    with claimed(bench.folder(method, seed)) as mine:
+        if not mine:
+            print(f"somebody is at {method} {seed}", file=sys.stderr)
+            return None
+        print(f"cell {method} {seed} in {bench.folder(method, seed)}", flush=True)
+        try:
+            record = _result(bench, method, seed)
+        except Failed as failure:
+            return int(failure.args[0])
+        with replacing(path_of(bench.results, method, seed)) as partial:
+            partial.write_text(json.dumps(record) + "\n")
+    _write(bench)
+    return 0
+
+
+def _result(bench: Bench, method: str, seed: int) -> dict[str, Any]:
+    """Make a cell and read what came of it, as plain data."""
+    folder = EvaluationFolder(bench.evaluated(method, seed))
+    settings = folder.settings()
+    return {
+        "method": method,
+        "seed": seed,
+        "start": fingerprint(bench.size.start),
+        "searcher": searcher(settings["policy"], settings["judge"]),
+        "learnt": asdict(bench.learnt(method, seed)),
+        "evaluation": measured(folder.drawings()),
+    }
+
+
+def _write(bench: Bench) -> str:
+    """Tables and plot of the cells that are there; the tables."""
+    cells = {name: _cells(bench, name) for name in bench.methods}
+    if not (lines := lines_of(cells)):
+        return "no cell is there yet"
+    write(lines, JUDGE, bench.results, findings(cells))
+    return (bench.results / "table.md").read_text()
+
+
+def _cells(bench: Bench, method: str) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted((bench.results / method).glob("*.json"))]
+
+
+def _command(module: str, *words: str) -> None:
+    print(" ".join(("python -m", module, *words)), flush=True)
+    if code := subprocess.run([sys.executable, "-m", module, *words], check=False).returncode:
+        raise Failed(code)
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
