@@ -18,7 +18,7 @@ from ..rewards.exact import ExactCritic
 from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.judged import JudgedReward
-from ..rewards.parm import AnsweringVerifier, ExactVerifier, RemoteVerifier
+from ..rewards.parm import AnsweringVerifier, ExactVerifier, ParmReward, RemoteVerifier
 from ..rewards.scenes import SceneReward
 from .reward_settings import CRITICS, RewardSettings
 
@@ -43,6 +43,9 @@ def make_reward(settings: RewardSettings, judge: Mapping[str, Any], policy: Mapp
     """
     if settings.target is not None:
         return imported("reward.target", settings.target)()
+    if settings.name == "parm":
+        verifier = {"name": settings.critic, "path": None, "adapter": settings.adapter}
+        return ParmReward(verifier=make_verifier({**policy, "verifier": verifier}, judge), process=settings.process)
     if settings.name == "judge":
         return JudgedReward(critic=make_critic(str(settings.critic), judge, policy), process=settings.process)
     return SceneReward(outcome=str(settings.outcome), process=settings.process)
