@@ -95,6 +95,9 @@ def _rewarder(reward: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
         return str(reward["target"])
     if reward["name"] == "scene":
         return f"exact, {reward['outcome']}"
+    if reward["name"] == "parm" and reward["critic"] != "remote":
+        trained = "" if reward["adapter"] is None else ", trained"
+        return "exact verifier (oracle)" if reward["critic"] == "exact" else f"own understanding{trained}"
     return {"remote": str(judge["model"]), "exact": "exact critic", "policy": "own understanding"}[reward["critic"]]
 
 

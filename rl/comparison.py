@@ -5,113 +5,32 @@
     python -m strokes.rl.comparison size=tiny        # the next one of bagel-tiny
     python -m strokes.rl.comparison tables           # tables and plot of all cells that are there
 
-All methods of a size have one backbone: what searches draws with the start's weights, what learns begins with them, and
-the verifier is an adapter on them. Budgets are in images: PARM's 1000 sampling steps are 20 images of 50 steps, and 131
-steps, of drawing in strokes, 2.62 (arXiv 2604.04746, table 4). Searches are judged by the trained verifier, which a
-user could have too; ``-oracle`` names those that are judged by the truth. Learning is judged by the soft score, or by
-the verifier, evaluation by the strict one. Seeds vary the noise of searches, and the training of what is trained, the
-verifier among it. Everything goes on where it stood when it was killed.
+The methods are those of ``comparison_methods``. Seeds vary the noise of searches, and the training of what is trained,
+the verifier among it. Everything goes on where it stood when it was killed.
 """
 
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from ..agents.load import NANO, SHIPPED, fingerprint
+from ..agents.load import fingerprint
 from ..envs.files import replacing
 from .compare import searcher, write
 from .compare_table import measured
 from .compare_training import NOTHING, Learnt, learnt_in, together
+from .comparison_methods import MANY, METHODS, RUNS, SIZES, VERIFIER, Size, asks_verifier
 from .comparison_tables import JUDGE, findings, lines_of
 from .evaluation_folder import EvaluationFolder
 from .grid import claimed, missing, path_of
 from .reproduction import Failed
 
 WORK, RESULTS = Path("outputs/parm"), Path("docs/results/parm")
-FEW, MANY = 3, 20
-"""Images of 131 steps, 2.62 of them, and of 1000."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """What is particular to a size of model."""
-
-    policy: str
-    """Whose sampling is used."""
-    start: Path
-    """The checkpoint of all methods: drawing in strokes, with the inspect loop, learnt by supervision."""
-    uncritical: Path | None
-    """The same training without critique, so without the inspect loop; ``None``: there is none, nor the method sft."""
-    rl: Sequence[str]
-    """Settings of all reinforcement learning, beyond those of the experiment."""
-    seeds: Sequence[int]
-
-
-SIZES = {
-    "nano": Size(policy="bagel-nano", start=NANO, uncritical=None, rl=(), seeds=(0, 1, 2)),
-    "tiny": Size(policy="bagel-tiny", start=SHIPPED, uncritical=None, rl=("flow.lr=5.0e-5",), seeds=(0,)),
-}
-"""The rate of tiny's images is that of configs/rl.yaml, measured on it; nano's are those of the experiments."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """One way to use or to train the start."""
-
-    policy: Sequence[str] = ()
-    """Settings of ``strokes-evaluate``; none: it draws in strokes."""
-    verifier: Literal["", "exact", "trained"] = ""
-    """Who is asked in a search."""
-    learns: str = ""
-    """Experiment of ``strokes-rl``; "": it does not."""
-    drawn_like: str = ""
-    """Method whose drawings are searched in, as many as make up ``MANY`` images; "": n is told, or there is none."""
-
-
-def _best_of(n: int, verifier: Literal["exact", "trained"]) -> Method:
-    return Method(policy=("policy=best-of-n", "policy.judge=verifier", f"policy.n={n}"), verifier=verifier)
-
-
-def _parm(name: str, verifier: Literal["exact", "trained"]) -> Method:
-    return Method(policy=(f"policy={name}", f"policy.n={MANY}"), verifier=verifier)
-
-
-IN_STROKES = ("policy=best-of-n", "policy.painter=strokes", "policy.judge=verifier")
-METHODS: Mapping[str, Method] = {
-    "one-shot": Method(policy=("policy=one-shot",)),
-    "best-of-131": _best_of(FEW, "trained"),
-    "best-of-131-oracle": _best_of(FEW, "exact"),
-    "best-of-1000": _best_of(MANY, "trained"),
-    "best-of-1000-oracle": _best_of(MANY, "exact"),
-    "parm": _parm("parm", "trained"),
-    "parm-oracle": _parm("parm", "exact"),
-    "parm-pruned": _parm("parm-pruned", "trained"),
-    "parm-pruned-oracle": _parm("parm-pruned", "exact"),
-    "sft": Method(),
-    "sft-inspect": Method(),
-    "dpo": Method(learns="dpo"),
-    "dpo-iterative": Method(learns="dpo-iterative"),
-    "dpo-guided": Method(learns="dpo-guided"),
-    "joint-outcome": Method(learns="joint-outcome"),
-    "joint-stages": Method(learns="joint-stages"),
-    "parm-potential": Method(learns="parm-potential"),
-    "nft": Method(learns="nft"),
-    "sft-search": Method(policy=IN_STROKES, verifier="trained", drawn_like="sft-inspect"),
-    "joint-stages-search": Method(
-        policy=IN_STROKES, verifier="trained", learns="joint-stages", drawn_like="joint-stages"
-    ),
-}
-SOFT = ("reward.outcome=soft",)
-"""Of learning that the exact world judges: not what it is evaluated by."""
-VERIFIER_OF = {"dpo-guided": "preference.guidance.adapter", "parm-potential": "reward.adapter"}
-"""Settings by which experiments are given the trained verifier."""
-JUDGED_BY_VERIFIER = ("parm-potential",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,13 +65,12 @@ class Bench:
         """The run that trains the verifier of a seed."""
         return self._run("strokes.rl.verifier", self.work / "verifier" / str(seed), f"seed={seed}")
 
-    def trained(self, experiment: str, seed: int) -> Path:
-        """The run of an experiment."""
-        words = [f"+experiment={experiment}", f"seed={seed}", *self.size.rl]
-        words += () if experiment in JUDGED_BY_VERIFIER else SOFT
-        if experiment in VERIFIER_OF:
-            words.append(f"{VERIFIER_OF[experiment]}={self.verifier(seed) / 'adapter'}")
-        return self._run("strokes.rl.train", self.work / "trained" / experiment / str(seed), *words)
+    def trained(self, name: str, seed: int) -> Path:
+        """One of ``RUNS``."""
+        words = [*RUNS[name], f"seed={seed}", *self.size.rl]
+        if asks_verifier(name):
+            words = [word.replace(VERIFIER, str(self.verifier(seed) / "adapter")) for word in words]
+        return self._run("strokes.rl.train", self.work / "trained" / name / str(seed), *words)
 
     def _run(self, module: str, folder: Path, *words: str) -> Path:
         with claimed(folder, waits=True):
@@ -189,7 +107,7 @@ class Bench:
         """What a method learnt from, the verifier's examples among it."""
         method = METHODS[name]
         parts = [learnt_in(self.trained(method.learns, seed))] if method.learns else []
-        if method.verifier == "trained" or method.learns in VERIFIER_OF:
+        if method.verifier == "trained" or asks_verifier(method.learns):
             parts.append(learnt_in(self.verifier(seed)))
         return together(parts) if parts else NOTHING
 

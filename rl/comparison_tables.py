@@ -33,6 +33,7 @@ FINDINGS: Sequence[tuple[str, str, str]] = (
     ("joint GRPO helps", "joint-stages", "sft-inspect"),
     ("credit by stages beats the outcome alone", "joint-stages", "joint-outcome"),
     ("PARM's potential as a reward beats the outcome alone", "parm-potential", "joint-outcome"),
+    ("the same, with a perfect verifier", "parm-potential-oracle", "joint-outcome"),
     ("images learn better on the forward process", "nft", "joint-stages"),
     ("joint GRPO beats iterative DPO", "joint-stages", "dpo-iterative"),
     ("search helps after GRPO", "joint-stages-search", "joint-stages"),

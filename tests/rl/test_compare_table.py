@@ -143,6 +143,22 @@ def test_runs_tell_what_they_learnt_from(run):
     assert learnt_in(sft).samples is None and learnt_in(sft).seconds == 7.5
     remote = {"name": "judge", "critic": "remote", "outcome": None, "target": None}
     assert learnt_in(run("remote", {**GROUPS, "reward": remote})).judge == "Qwen"
+    guided = {**GROUPS, "preference": {"guidance": {"adapter": "a"}}, "reward": SCENE}
+    assert learnt_in(run("guided", guided)).judge == "exact, soft, guided by its own understanding"
+
+
+@pytest.mark.parametrize(
+    ("critic", "adapter", "who"),
+    [
+        ("exact", None, "exact verifier (oracle)"),
+        ("policy", None, "own understanding"),
+        ("policy", "a", "own understanding, trained"),
+        ("remote", None, "Qwen"),
+    ],
+)
+def test_a_verifier_that_judges_learning_is_told(run, critic, adapter, who):
+    reward = {"name": "parm", "critic": critic, "adapter": adapter, "outcome": None, "target": None}
+    assert learnt_in(run("parm", {**GROUPS, "reward": reward})).judge == who
 
 
 def test_runs_and_what_is_said_add_up(run):

@@ -1,0 +1,204 @@
+"""The comparison as cells: what a cell runs and in which order, and what the tables say of those that are there."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from strokes.agents.command import settings_from
+from strokes.agents.load import NANO
+from strokes.rl import comparison
+from strokes.rl.compare_table import measured
+from strokes.rl.comparison import Bench, main
+from strokes.rl.comparison_methods import METHODS, RUNS, SIZES
+from strokes.rl.comparison_tables import FINDINGS, findings, lines_of
+from strokes.rl.drawings import Drawing
+from strokes.rl.evaluation_folder import EvaluationFolder
+from strokes.rl.evaluation_settings import Settings as EvaluationSettings
+from strokes.rl.grid import claimed, path_of
+from strokes.rl.settings import Settings as TrainingSettings
+
+SCENE = {"name": "scene", "critic": None, "outcome": "soft", "target": None}
+
+
+def drawings(*values, images=2):
+    facts = dict(chunk=0, seen=False, plans=(), repairs=(), sketches=(), emissions=4, illegal=0, tokens=0, calls=0)
+    facts |= dict(remote_tokens=0, seconds=0.5, decodes=images, questions=0, steps=12 * images, nfe=24 * images)
+    return [
+        Drawing(id=str(k), task="position", prompt_id=f"p{k}", seed=0, strict=v, official=v, images=images, **facts)
+        for k, v in enumerate(values)
+    ]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Work and results in a folder of their own; commands are noted, and leave what the next step looks for."""
+    monkeypatch.setattr(comparison, "WORK", tmp_path / "work")
+    monkeypatch.setattr(comparison, "RESULTS", tmp_path / "results")
+    commands = []
+
+    def run(command, **_):
+        module, words = command[2].removeprefix("strokes.rl."), command[3:]
+        commands.append((module, words))
+        out = Path(next(word for word in words if word.startswith("out=")).removeprefix("out="))
+        settings = {"steps": 50, "prompts": 8, "group": 8, "reward": SCENE, "judge": {}}
+        if module == "verifier":
+            settings = {"drawings": {"judge": "exact"}}
+        if module == "evaluate":
+            policy = {"name": words[0].removeprefix("policy="), "verifier": {"name": "exact", "adapter": None}}
+            if "policy.verifier.name=policy" in words:
+                policy["verifier"] = {"name": "policy", "adapter": "there"}
+            policy["judge"] = "verifier"
+            EvaluationFolder(out).add(0, drawings(1.0, 0.0), [], {"policy": policy, "judge": {"model": "somebody"}})
+        (out / "run.json").write_text(json.dumps(settings))
+        (out / "log.jsonl").write_text('{"seconds": 30.0}\n')
+        (out / "metrics.json").write_text('{"examples": 300}')
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(comparison.subprocess, "run", run)
+    return SimpleNamespace(work=tmp_path / "work", results=tmp_path / "results", commands=commands)
+
+
+def record(place, method, seed=0):
+    return json.loads(path_of(place.results / "nano", method, seed).read_text())
+
+
+def test_a_search_trains_its_verifier_once(place):
+    assert main(["parm", "1"]) == 0
+    (first, words), (second, evaluation) = place.commands
+    assert (first, second) == ("verifier", "evaluate") and "seed=1" in words
+    assert {f"policy.path={NANO}", "policy=bagel-nano"} <= set(words)
+    verifier = place.work / "nano" / "verifier" / "1"
+    assert f"out={verifier}" in words and f"policy.verifier.adapter={verifier / 'adapter'}" in evaluation
+    assert {"policy=parm", "policy.n=20", f"policy.path={NANO}", f"policy.verifier.path={NANO}"} <= set(evaluation)
+    found = record(place, "parm", 1)
+    assert found["searcher"] == "own understanding, trained"
+    assert found["learnt"] == {"samples": 300, "seconds": 30.0, "judge": "exact"}
+    assert found["evaluation"]["position"]["strict"] == [1.0, 0.0]
+    place.commands.clear()
+    assert main(["parm-pruned", "1"]) == 0 and [module for module, _ in place.commands] == ["evaluate"]
+
+
+def test_an_oracle_needs_no_training(place):
+    assert main(["parm-oracle", "0"]) == 0
+    ((module, words),) = place.commands
+    assert module == "evaluate" and not [word for word in words if word.startswith("policy.verifier")]
+    found = record(place, "parm-oracle")
+    assert found["searcher"] == "exact (oracle)" and found["learnt"]["samples"] == 0
+
+
+def test_what_learns_is_evaluated_with_what_it_learnt(place):
+    assert main(["dpo-guided", "2"]) == 0
+    assert [module for module, _ in place.commands] == ["verifier", "train", "evaluate"]
+    work = place.work / "nano"
+    _, (_, train), (_, evaluation) = place.commands
+    assert train[0] == "+experiment=dpo-guided" and {"seed=2", "reward.outcome=soft"} <= set(train)
+    assert f"preference.guidance.adapter={work / 'verifier' / '2' / 'adapter'}" in train
+    assert evaluation[0] == "policy=bagel-nano"
+    assert f"policy.adapter={work / 'trained' / 'dpo-guided' / '2' / 'adapter'}" in evaluation
+    assert record(place, "dpo-guided", 2)["learnt"] == {"samples": 3500, "seconds": 60.0, "judge": "exact, soft, exact"}
+
+
+def test_a_search_after_learning_draws_as_many_as_make_up_the_budget(place):
+    assert main(["joint-stages-search", "0"]) == 0
+    modules = [module for module, _ in place.commands]
+    assert sorted(modules) == ["evaluate", "evaluate", "train", "verifier"] and modules[-1] == "evaluate"
+    words = place.commands[-1][1]
+    assert {"policy=best-of-n", "policy.painter=strokes", "policy.n=10"} <= set(words)  # 20 images, 2 of each drawing
+    place.commands.clear()
+    assert main(["joint-stages", "0"]) == 0 and place.commands == []  # what it draws was needed for that
+    assert record(place, "joint-stages")["searcher"] == ""
+
+
+def test_a_killed_cell_goes_on_where_it_stood(place, monkeypatch):
+    running = comparison.subprocess.run
+
+    def killed(command, **_):
+        return SimpleNamespace(returncode=143) if "evaluate" in command[2] else running(command)
+
+    monkeypatch.setattr(comparison.subprocess, "run", killed)
+    assert main(["dpo", "0"]) == 143 and not path_of(place.results / "nano", "dpo", 0).exists()
+    place.commands.clear()
+    monkeypatch.setattr(comparison.subprocess, "run", running)
+    assert main(["dpo", "0"]) == 0 and [module for module, _ in place.commands] == ["evaluate"]
+
+
+def test_the_next_missing_cell_is_run(place, capsys):
+    assert main([]) == 0 and main([]) == 0
+    assert [words[0] for _, words in place.commands if _ == "evaluate"] == ["policy=one-shot", "policy=best-of-n"]
+    with claimed(place.work / "nano" / "best-of-131-oracle" / "0"):
+        assert main(["best-of-131-oracle", "0"]) == 1
+    assert "somebody is at best-of-131-oracle 0" in capsys.readouterr().err
+
+
+def test_without_a_model_that_learnt_no_critique_there_is_no_method_sft(place, monkeypatch, capsys):
+    assert main(["sft", "0"]) == 1 and "one of one-shot, " in capsys.readouterr().err
+    other = SIZES["nano"].__class__(policy="bagel-nano", start=NANO, uncritical=Path("there"), rl=(), seeds=(0,))
+    monkeypatch.setitem(comparison.SIZES, "nano", other)
+    assert main(["sft", "0"]) == 0 and "policy.path=there" in place.commands[0][1]
+
+
+@pytest.mark.parametrize("words", ["size=huge", "parm", "parm x", "parmm 0", "tables now"])
+def test_wrong_arguments_are_refused(words, place, capsys):
+    assert main(words.split()) == 1 and "Expected" in capsys.readouterr().err and place.commands == []
+
+
+def test_every_method_is_in_a_finding_and_every_run_in_a_method():
+    assert {name for _, *pair in FINDINGS for name in pair} >= set(METHODS) - {"best-of-131-oracle"}
+    assert {name for _, *pair in FINDINGS for name in pair} <= set(METHODS)
+    assert {method.learns for method in METHODS.values()} - {""} == set(RUNS)
+    assert {method.drawn_like for method in METHODS.values()} - {""} <= set(METHODS)
+
+
+def cell(method, seed, *values, start="a"):
+    learnt = {"samples": 0, "seconds": 0.0, "judge": ""}
+    shared = {"method": method, "seed": seed, "start": start, "searcher": "", "learnt": learnt}
+    return {**shared, "evaluation": measured(drawings(*values))}
+
+
+def test_findings_are_differences_of_the_seeds_that_both_have():
+    cells = {"parm": [cell("parm", 0, 1.0, 0.0), cell("parm", 1, 1.0, 1.0)], "best-of-1000": []}
+    assert "parm" not in findings(cells)
+    cells["best-of-1000"] = [cell("best-of-1000", 1, 0.0, 1.0), cell("best-of-1000", 2, 0.0, 0.0)]
+    (row,) = [line for line in findings(cells).splitlines() if "`parm`" in line]
+    assert "(`parm` - `best-of-1000`) | 1 | +0.500 [+0.000, +1.000] | +0.500 |" in row
+
+
+def test_tables_are_written_anew_with_every_cell(place, capsys):
+    assert main(["tables"]) == 0 and "no cell is there yet" in capsys.readouterr().out
+    assert main(["sft-inspect", "0"]) == 0 and main(["one-shot", "0"]) == 0
+    capsys.readouterr()
+    assert main(["tables"]) == 0
+    table = (place.results / "nano" / "table.md").read_text()
+    assert table in capsys.readouterr().out
+    assert "| sft-inspect | 1 | 0.500" in table and "(`sft-inspect` - `one-shot`) | 1 | +0.000" in table
+    assert (place.results / "nano" / "plot.png").stat().st_size > 1000
+
+
+def test_cells_of_different_starts_are_in_no_table():
+    with pytest.raises(ValueError, match="cells of one start, got 2"):
+        lines_of({"parm": [cell("parm", 0, 1.0)], "dpo": [cell("dpo", 0, 1.0, start="b")]})
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """Settings of a command."""
+    with initialize_config_module("strokes.configs", version_base="1.3"):
+        yield lambda name, kind, words: settings_from(compose(name, list(words)), kind, name)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_cells_run_can_be_run(size, place, composed):
+    bench = Bench(name=size, size=SIZES[size])
+    for method in bench.methods:
+        bench.evaluated(method, 0)
+    kinds = {"train": ("rl", TrainingSettings), "evaluate": ("evaluate", EvaluationSettings)}
+    alike = {(module, *(word for word in words if "/" not in word)): words for module, words in place.commands}
+    found = [(module, composed(*kinds[module], words)) for (module, *_), words in alike.items() if module in kinds]
+    assert {each.policy["path"] for _, each in found} == {str(SIZES[size].start)}
+    trained = [each for module, each in found if module == "train"]
+    assert len(trained) == len(RUNS) and {each.policy["name"] for each in trained} == {SIZES[size].policy}
+    assert "strict" not in {each.reward.outcome for each in trained}  # that is what they are evaluated by
+    assert len({each.steps * each.prompts * each.group for each in trained}) == 1  # the same drawings to learn from
