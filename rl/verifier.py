@@ -1,10 +1,11 @@
 """``python -m strokes.rl.verifier``: a policy's own understanding learns to answer PARM's three questions.
 
 PARM (arXiv 2501.13926) fine-tunes a vision-language model of 7B on images of the generator and yes or no. Here the
-generator itself learns to answer, by an adapter on its understanding expert: the image as its encoder sees it, the
-question in the words of ``rewards.parm``, and the right word as the next turn, which alone bears loss. So what is
-learnt is what ``AnsweringVerifier(Understanding.load(checkpoint, adapter))`` says. (The trainer is transformers': TRL's
-SFTTrainer feeds token ids with padding, and cannot pack BAGEL.)
+generator itself learns to answer: the image as its encoder sees it, the question in the words of ``rewards.parm``, and
+the right word as the next turn, which alone bears loss. So what is learnt is what
+``AnsweringVerifier(Understanding.load(checkpoint, adapter))`` says. PARM tunes all parts of its model; here all parts
+that understand get LoRA. (The trainer is transformers': TRL's SFTTrainer feeds token ids with padding, and cannot pack
+BAGEL.)
 
 One run is one folder: ``run.json``, ``data/`` (see ``verifier_data``), ``checkpoints/``, ``log.jsonl``, and at the end
 ``adapter/``, ``metrics.json`` and ``report.md``: both verifiers, before and after, on prompts that were set aside.
@@ -42,6 +43,13 @@ from .verifier_examples import Batch, Examples
 from .verifier_report import Report, examine
 from .verifier_settings import Settings
 
+UNDERSTANDING = (
+    r"vit_model\.vision_model\.(embeddings\.patch_embedding|encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12]))"
+    r"|connector\.fc[12]|language_model\.lm_head"
+)
+"""Matrices with adapters beside those of the expert: of the image encoder, of what leads from it, and of the output. In
+a model that never says yes or no, such as bagel-nano, the rows of these words are alike (cosine .9999), and nothing
+before the output could tell them apart."""
 FREE = SERVERS | {"out", "report_to", "save_every", "log_every", "keep"}
 """Settings that may differ when a run goes on: how its judge is reached, and what is written down."""
 
@@ -135,6 +143,10 @@ class VerifierTrainer(Trainer):
         """Not counted: transformers' own formula is for batches of token ids."""
         return 0
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """The adapters alone: PEFT would add the output's own weights, for being those of an embedding elsewhere."""
+        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         (Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
@@ -165,9 +177,11 @@ def make_trainer(
     checkpoint, (dtype, device) = checkpoint_of(settings.policy), placing(settings.policy)
     model = load(checkpoint, dtype=dtype, device=device)
     asked = Understanding(model, Tokenizer.load(checkpoint))
+    config = adapters(settings.lora)
+    config.target_modules = f"{config.target_modules}|{UNDERSTANDING}"
     torch.manual_seed(settings.seed)  # PEFT draws what adapters begin with from torch's own generator
     trainer = VerifierTrainer(
-        get_peft_model(model, adapters(settings.lora)),
+        get_peft_model(model, config),
         arguments(settings, folder, len(examples), device),
         data_collator=Batch(asked),
         train_dataset=examples,

@@ -2,11 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
+from peft import LoraConfig, get_peft_model
 
+from strokes.agents.bagel.checkpoint import load
 from strokes.agents.bagel.generate import decode_text
 from strokes.agents.bagel.items import Text
 from strokes.agents.bagel.pictures import as_seen
-from strokes.agents.load import SHIPPED
+from strokes.agents.bagel.sequence import pack
+from strokes.agents.load import NANO, SHIPPED
 from strokes.agents.understanding import Understanding
 from strokes.envs.protocols import Answerer
 
@@ -67,3 +71,30 @@ def test_what_cannot_be_asked_is_refused(asked):
         asked.answer([RED], [])
     with pytest.raises(ValueError, match="two different words"):
         Understanding(asked.model, asked.tokenizer, words=("yes", "yes"))
+
+
+def test_an_adapter_answers_as_it_did_before_it_was_merged(asked, tmp_path):
+    config = LoraConfig(r=2, lora_alpha=2, target_modules=r".*(q|v)_proj", init_lora_weights=False)
+    learner = get_peft_model(load(SHIPPED, dtype=torch.float32), config)
+    learner.save_pretrained(tmp_path)
+    images, questions = [RED, WHITE], ["a red circle", "is it red"]
+    unmerged = Understanding(learner.get_base_model(), asked.tokenizer).answer(images, questions)
+    merged = Understanding.load(SHIPPED, tmp_path).answer(images, questions)
+    assert np.log(merged) == pytest.approx(np.log(unmerged), abs=1e-3)  # both are far below 1/2
+    assert np.abs(np.log(merged) - np.log(asked.answer(images, questions))).min() > 0.01
+    with pytest.raises(ValueError, match="Expected an adapter of this model"):
+        Understanding.load(NANO, tmp_path)
+    with pytest.raises(ValueError, match="Expected an adapter in"):
+        Understanding.load(SHIPPED, tmp_path / "nowhere")
+
+
+def test_a_sample_bears_the_loss_of_its_answer_alone(asked):
+    """What is learnt from is what is asked: the two losses are the odds of the answer."""
+    losses = []
+    for is_yes in (True, False):
+        packed = pack([asked.sample(RED, "is it red", is_yes)], asked.model.config, asked.tokenizer.ids)
+        word = "yes" if is_yes else "no"
+        assert packed.ce.labels.tolist() == [*asked.tokenizer.encode(word), asked.tokenizer.ids.eos_token_id]
+        losses.append(asked.model(packed).ce.sum().item())
+    (p_yes,) = asked.answer([RED], ["is it red"])
+    assert p_yes == pytest.approx(1 / (1 + np.exp(losses[0] - losses[1])), abs=1e-5)

@@ -13,17 +13,17 @@ from hydra import compose, initialize_config_module
 from safetensors.torch import load_file
 
 from strokes.agents.command import settings_from
-from strokes.agents.load import NANO, SHIPPED
+from strokes.agents.load import NANO
 from strokes.agents.understanding import Understanding
 from strokes.envs.archive import encode_png
 from strokes.envs.protocols import Look
 from strokes.rewards.parm import AnsweringVerifier
 from strokes.rl import verifier
 from strokes.rl.verifier import train
-from strokes.rl.verifier_examples import Batch, Examples
+from strokes.rl.verifier_examples import Examples
 from strokes.rl.verifier_settings import Settings
 
-SMALL = ("policy=bagel-nano", "batch=16", "micro_batch=8", "lr=5e-3", "save_every=2", "keep=9", "policy.dtype=float32")
+SMALL = ("policy=bagel-nano", "batch=8", "micro_batch=4", "lr=1e-2", "save_every=2", "keep=20", "policy.dtype=float32")
 
 
 def settings(*overrides, out="unused"):
@@ -52,7 +52,7 @@ def write(path, num, rng):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("examples"), np.random.default_rng(0)
-    write(folder / "train.parquet", 160, rng)
+    write(folder / "train.parquet", 96, rng)
     write(folder / "test.parquet", 24, rng)
     return folder
 
@@ -66,35 +66,28 @@ def learnt(data, tmp_path_factory):
     return out
 
 
-def test_a_batch_teaches_the_answer_that_is_asked_for(data):
-    """The loss of an example is what the likelihood of its answer lacks, and of nothing else."""
-    asked, examples = Understanding.load(NANO), Examples(data / "train.parquet")
-    batch = Batch(asked)
-    both = [examples[0], examples[1]]
-    packed = batch.pack(both)
-    answers = [*asked.answers[1].ids, asked.tokenizer.ids.eos_token_id]
-    answers += [*asked.answers[0].ids, asked.tokenizer.ids.eos_token_id]
-    assert packed.ce.labels.tolist() == answers
-    with torch.no_grad():
-        said = {is_yes: -asked.model(batch.pack([_with(both[0], is_yes)])).ce.sum() for is_yes in (True, False)}
-    (opinion,) = AnsweringVerifier(asked).ask(both[0].question, [Look(both[0].prompt, both[0].image)])
-    assert opinion.p_yes == pytest.approx(torch.sigmoid(said[True] - said[False]).item(), rel=1e-3)
-
-
-def _with(example, label):
-    return type(example)(image=example.image, question=example.question, prompt=example.prompt, label=label)
-
-
 def test_it_learns_and_says_how_well(learnt, data):
     metrics, report = json.loads((learnt / "metrics.json").read_text()), (learnt / "report.md").read_text()
     for question in ("clarity", "potential", "outcome"):
-        found = metrics["after"][question]
-        assert found["auc"]["mean"] == 1.0 and found["num"] == 8 and found["num_prompts"] == 7
-        assert found["accuracy"]["mean"] > metrics["before"][question]["accuracy"]["mean"] - 1e-9
+        before, after = metrics["before"][question], metrics["after"][question]
+        assert after["num"] == before["num"] == 8 and after["num_prompts"] == 7
+        assert after["brier"]["mean"] < before["brier"]["mean"] - 0.03
         assert f"| {question} | before |" in report and f"| {question} | after |" in report
     lines = map(json.loads, (learnt / "log.jsonl").read_text().splitlines())
     losses = [line["loss"] for line in lines if "loss" in line]
-    assert losses[-1] < losses[0] / 2
+    assert losses[-1] < losses[0] / 4
+
+
+@pytest.mark.slow
+def test_it_learns_to_tell_right_from_wrong(tmp_path):
+    """The first dozens of steps go into saying yes or no at all, which bagel-nano never does."""
+    rng = np.random.default_rng(1)
+    write(tmp_path / "train.parquet", 640, rng)
+    write(tmp_path / "test.parquet", 60, rng)
+    assert train(settings(f"data={tmp_path}", out=tmp_path / "run"), tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for found in metrics["after"].values():
+        assert found["auc"]["mean"] > 0.99 and found["accuracy"]["mean"] > 0.9 and found["ece"] < 0.2
 
 
 def test_the_adapter_answers_as_the_report_says(learnt, data):
@@ -108,13 +101,6 @@ def test_the_adapter_answers_as_the_report_says(learnt, data):
     assert [o.p_yes for o in plain] != [o.p_yes for o in opinions]
 
 
-def test_an_adapter_of_another_checkpoint_is_refused(learnt, tmp_path):
-    with pytest.raises(ValueError, match=r"adapter of this model.*Load the checkpoint"):
-        Understanding.load(SHIPPED, learnt / "adapter")
-    with pytest.raises(ValueError, match="Expected an adapter in"):
-        Understanding.load(NANO, tmp_path)
-
-
 def test_a_run_that_was_stopped_goes_on_exactly(learnt, data, tmp_path, monkeypatch):
     asked = threading.Event()
     asked.set()
@@ -122,25 +108,25 @@ def test_a_run_that_was_stopped_goes_on_exactly(learnt, data, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(verifier, "stop_requests", lambda: nullcontext(asked))  # after the first step
         assert not train(chosen, tmp_path)
-    (tmp_path / "checkpoints" / "checkpoint-9").mkdir()  # as a kill while saving leaves it
+    (tmp_path / "checkpoints" / "checkpoint-5").mkdir()  # as a kill while saving leaves it
     assert train(chosen, tmp_path)
     first, second = (load_file(path / "adapter" / "adapter_model.safetensors") for path in (learnt, tmp_path))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items()) and len(first) == len(second)
     steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert steps == sorted(steps) and set(steps) == set(range(1, 11))
+    assert steps == sorted(steps) and set(steps) == set(range(1, 13))
     assert train(chosen, tmp_path)  # is finished, and says so
     with pytest.raises(ValueError, match="lr"):
         train(settings(f"data={data}", "lr=1e-4", out=tmp_path), tmp_path)
 
 
 def test_the_whole_of_it_is_one_command(tmp_path, monkeypatch, capsys):
-    options = ["drawings.prompts=24", "drawings.members=2", "drawings.scale=2e-4", "drawings.flow_steps=[2]"]
+    options = ["drawings.prompts=24", "drawings.members=1", "drawings.scale=1e-4", "drawings.flow_steps=[2]"]
     options += ["num_steps=4", "guidance=1", "policy.name=one-shot", f"policy.path={NANO}", "lr=1e-3"]
     monkeypatch.setattr("sys.argv", ["verifier", *SMALL[1:], *options, f"out={tmp_path}"])
     monkeypatch.chdir(tmp_path)
     assert verifier.main() == 0
     said = capsys.readouterr().out
-    assert "48/48 drawings" in said and "| outcome | after |" in said and "is finished" in said
+    assert "24/24 drawings" in said and "| outcome | after |" in said and "is finished" in said
     assert {"run.json", "metrics.json", "report.md", "log.jsonl"} <= {path.name for path in tmp_path.iterdir()}
     told = (tmp_path / "data" / "README.md").read_text()
     assert "one-shot, weights" in told and "after steps [2] of 4" in told
@@ -163,7 +149,7 @@ def test_a_judge_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch, capsys)
         ("drawings.flow_steps=[4,2]", "flow_steps in order"),
         ("drawings.test=1.0", "a share between 0 and 1"),
         ("drawings.judge=nobody", "exact, remote, or 'module:name'"),
-        ("batch=20", "multiple of micro_batch, got 20 and 8"),
+        ("batch=18", "multiple of micro_batch, got 18 and 4"),
         ("lora.experts=gen", "lora.experts=und or both"),
         ("policy.name=random", "own understanding can learn"),
         ("lr=-1", "Expected lr to be a number"),
