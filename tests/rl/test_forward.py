@@ -129,58 +129,53 @@ def _learnt(trainer):
     return {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-def test_words_and_images_are_learnt_and_the_average_is_what_draws(small, tmp_path, monkeypatch):
-    monkeypatch.setitem(DECAYS, 1, (0, 0.5, 0.5))
-    trainer = _trainer(small, tmp_path, "steps=3")
-    submitted, before = [], _learnt(trainer)
-    rollouts = trainer.generations.rollouts
-    submit, collect, learnt = rollouts.submit, trainer.generations.collect, {}
-
-    def watched(chunks, weights, **options):
-        submitted.append(weights)
-        return submit(chunks, weights, **options)
-
-    def collected(version):
-        learnt[version] = collect(version)
-        return learnt[version]
-
-    monkeypatch.setattr(rollouts, "submit", watched)
-    trainer.generations.collect = collected
-    trainer.train()
-    changed = {name: not torch.equal(p, before[name]) for name, p in _learnt(trainer).items()}
-    assert any(changed[n] for n in changed if is_gen(n)) and any(changed[n] for n in changed if not is_gen(n))
-    old = learnt[0].tensors
-    for number, drew in enumerate(submitted):
-        assert drew.version == number
-        for name, tensor in drew.tensors.items():
-            now = learnt[number].tensors[name]
-            share = 0.5 if number and is_gen(name) else 0.0
-            assert torch.allclose(tensor, share * old[name] + (1 - share) * now, atol=1e-7), name
-        old = drew.tensors
-    # Words are replayed at exactly what drew, so no drift is more than float noise.
-    assert max(_history(trainer, "drift/text_max")) <= 5e-5
-    assert sum(_history(trainer, "drift/text_alarm")) == 0
-    assert _history(trainer, "flow/moved")[0] == 0 and _history(trainer, "flow/moved")[2] > 0
-    assert all(norm > 0 for norm in _history(trainer, "grad_norm"))
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A run of two generations with two updates each, its checkpoints, and its average."""
+    """A run of two generations with two updates each, what it learnt by version, and what drew."""
     folder = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(DECAYS, 1, (0, 0.5, 0.5))
         trainer = _trainer(settings, folder, *UPDATED)
+        drew, learnt = [], {}
+        rollouts, collect = trainer.generations.rollouts, trainer.generations.collect
+        submit = rollouts.submit
+
+        def watched(chunks, weights, **options):
+            drew.append(weights)
+            return submit(chunks, weights, **options)
+
+        def collected(version):
+            learnt[version] = collect(version)
+            return learnt[version]
+
+        rollouts.submit, trainer.generations.collect = watched, collected
         trainer.train()
-    return folder, trainer
+    return folder, trainer, learnt, drew
 
 
-@pytest.mark.parametrize("stop_at", [1, 2])  # in the middle of a generation, and between two
-def test_a_run_goes_on_exactly_average_and_all(small, tmp_path, whole, monkeypatch, stop_at):
+def test_words_and_images_are_learnt_and_the_average_is_what_draws(whole):
+    _, trainer, learnt, drew = whole
+    changed = {name: not torch.equal(p, learnt[0].tensors[name]) for name, p in learnt[1].tensors.items()}
+    assert any(changed[n] for n in changed if is_gen(n)) and any(changed[n] for n in changed if not is_gen(n))
+    assert [weights.version for weights in drew] == [0, 1]
+    assert drew[0] is learnt[0]
+    for name, tensor in drew[1].tensors.items():
+        share = 0.5 if is_gen(name) else 0.0
+        mixed = share * learnt[0].tensors[name] + (1 - share) * learnt[1].tensors[name]
+        assert torch.allclose(tensor, mixed, atol=1e-7), name
+    # Words are replayed at exactly what drew, so no drift is more than float noise.
+    assert max(_history(trainer, "drift/text_max")) <= 5e-5
+    assert sum(_history(trainer, "drift/text_alarm")) == 0
+    moved = _history(trainer, "flow/moved")
+    assert moved[0] == 0 and moved[2] > 0  # the second generation begins away from what drew it
+    assert all(norm > 0 for norm in _history(trainer, "grad_norm"))
+
+
+def test_a_run_goes_on_exactly_average_and_all(small, tmp_path, whole, monkeypatch):
+    """From the middle of the first generation: its v_old, and what the next average is made of, are kept."""
     monkeypatch.setitem(DECAYS, 1, (0, 0.5, 0.5))
-    theirs, uninterrupted = whole
-    folder = tmp_path / "checkpoints" / f"checkpoint-{stop_at}"
-    shutil.copytree(theirs / "checkpoints" / f"checkpoint-{stop_at}", folder)
+    theirs, uninterrupted, *_ = whole
+    shutil.copytree(theirs / "checkpoints" / "checkpoint-1", tmp_path / "checkpoints" / "checkpoint-1")
     part = _trainer(small, tmp_path, *UPDATED)
     part.train(resume_from_checkpoint=latest_checkpoint(tmp_path))
     assert part.state.global_step == uninterrupted.state.global_step == 4
@@ -226,3 +221,10 @@ def test_settings_that_do_not_fit_are_named(small, override, said):
 def test_rollouts_have_no_stochastic_steps(small):
     sampling = small(*NFT).sampling
     assert sampling.noise is None and sampling.cfg_text_scale > 1
+
+
+@pytest.mark.parametrize("experiment", ["nft", "dpo", "dpo-iterative", "dpo-guided", "parm-potential"])
+def test_experiments_are_settings(experiment):
+    made = settings(f"+experiment={experiment}")
+    assert (made.preference is not None) == experiment.startswith("dpo")
+    assert (made.sampling.noise is None) == (experiment != "parm-potential")

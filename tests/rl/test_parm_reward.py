@@ -32,5 +32,5 @@ def test_settings_that_do_not_fit_are_named(small, overrides, said):
 
 def test_an_adapter_that_is_not_there_is_named(small, tmp_path):
     settings = small("reward=parm", "reward.critic=policy", f"reward.adapter={tmp_path / 'none'}", "steps=1")
-    with pytest.raises(ValueError, match="Expected .*none"):
+    with pytest.raises(ValueError, match=r"Expected .*none"):
         make_trainer(settings, tmp_path, threading.Event()).train()

@@ -25,6 +25,7 @@ from strokes.rewards.judge import JudgeUnavailable
 from strokes.rl.guidance import Guide
 from strokes.rl.learning import is_gen
 from strokes.rl.preference import Pair, PreferenceObjective, pairs_of
+from strokes.rl.rounds import Rounds
 from strokes.rl.train import latest_checkpoint, make_preference_trainer, train
 
 DPO = "preference={{rounds: {}, epochs: {}, beta_text: 0.1, beta_flow: 1000.0, states: 2, guidance: {}}}"
@@ -55,6 +56,58 @@ def test_equal_scores_and_missing_verdicts_make_no_pair_and_are_counted():
     paired = pairs_of(groups, verdict)
     assert len(paired.pairs) == 1 and (paired.num_equal, paired.num_missing) == (1, 2)
     assert np.isnan(pairs_of([judged(None, None)], verdict).reward)
+
+
+class Drawings:
+    """Generations of two groups of two, with verdicts given by hand."""
+
+    num, group, seed = 4, 2, 0
+
+    def __init__(self, *totals):
+        self.totals, self.next, self.asked = totals, 0, []
+
+    def draw_next(self):
+        self.asked.append(self.next)
+        return judged(*self.totals)
+
+
+def rounds(folder, drawings, **options):
+    return Rounds(folder, drawings, verdict, num_rounds=2, epochs=2, **options)
+
+
+def test_rounds_are_drawn_when_they_begin_and_every_pass_takes_all_their_pairs(tmp_path):
+    drawings = Drawings(1.0, 0.0, 0.0, 1.0)
+    made = rounds(tmp_path, drawings)
+    assert made.num_steps == 8 and [made.begins(step) for step in range(8)] == [True, False, False, False] * 2
+    passes = []
+    for step in range(8):
+        pairs, epoch = made.batch(step)
+        assert epoch == step % 4 // 2
+        assert drawings.asked == ([0, 1] if step < 4 else [0, 1, 2, 3])
+        passes.append([id(pair.chosen) for pair in pairs])
+    for first in (0, 2, 4, 6):
+        assert len({*passes[first], *passes[first + 1]}) == len(passes[first] + passes[first + 1]) == 4
+    again = Drawings()
+    assert len(rounds(tmp_path, again).round(1).pairs) == 4 and again.asked == []  # all are kept
+
+
+def test_with_fewer_pairs_than_steps_every_step_has_one(tmp_path):
+    drawings = Drawings(1.0, 0.0)
+    drawings.num = 6
+    made = rounds(tmp_path, drawings)
+    kept = iter([judged(1.0, 0.0), judged(1.0, 1.0), judged(0.0, 0.0)])
+    drawings.draw_next = lambda: next(kept)
+    assert [len(made.batch(step)[0]) for step in range(6)] == [1] * 6
+
+
+def test_no_pair_at_all_and_too_few_verdicts_end_the_run_with_what_to_do(tmp_path):
+    said = "got 2 prompts whose drawings are all judged alike and 2 with too few verdicts, .* set a larger group"
+    with pytest.raises(ValueError, match=said):
+        rounds(tmp_path / "a", Drawings(0.5, 0.5, None, 1.0)).batch(0)
+    half = rounds(tmp_path / "b", Drawings(1.0, 0.0, None, None), max_missing=0.4)
+    with pytest.raises(JudgeUnavailable, match=r"at most 40% .* \(reward.max_missing\), got 50%; mend the judge"):
+        half.batch(0)
+    assert not (tmp_path / "b").exists()  # the same command draws it again
 
 
 def replayed(logps, velocities):
@@ -175,16 +228,16 @@ def test_words_and_images_learn_from_pairs_that_each_round_draws_with_what_it_ha
     assert _history(trainer, "preference/margin")[1] > 0
     assert len(_history(trainer, "pairs/made")) == 2
     assert _history(trainer, "preference/guidance")[0] > 0
+    assert trainer.generations.collect(-3).version == -5  # looks of one round are told apart
     kept = json.loads((folder / "pairs" / "0" / "state.json").read_text())
     assert len(kept["batches"][0]["trajectories"]) == 2 * _history(trainer, "pairs/made")[0]
 
 
-@pytest.mark.parametrize("stop_at", [1, 2])  # in the middle of a round, and between two
-def test_a_run_goes_on_exactly_and_draws_nothing_twice(tmp_path, whole, stop_at):
+def test_a_run_goes_on_exactly_and_draws_nothing_twice(tmp_path, whole):
+    """From the middle of the first round."""
     theirs, uninterrupted, _, _ = whole
     shutil.copytree(theirs / "pairs" / "0", tmp_path / "pairs" / "0")
-    folder = tmp_path / "checkpoints" / f"checkpoint-{stop_at}"
-    shutil.copytree(theirs / "checkpoints" / f"checkpoint-{stop_at}", folder)
+    shutil.copytree(theirs / "checkpoints" / "checkpoint-1", tmp_path / "checkpoints" / "checkpoint-1")
     part = _trainer(settings, tmp_path, ROUNDS)
     submit, numbers = part.generations.rollouts.submit, []
     part.generations.rollouts.submit = lambda chunks, *rest, **more: numbers.append(1) or submit(chunks, *rest, **more)
@@ -194,45 +247,14 @@ def test_a_run_goes_on_exactly_and_draws_nothing_twice(tmp_path, whole, stop_at)
         assert torch.equal(mine, other), name
 
 
-class Constant:
-    """The same verdict for all."""
-
-    value: float | None = 0.5
-
-    def __call__(self, transcripts):
-        return [Score(total=self.value) for _ in transcripts]
-
-
-class Missing(Constant):
-    """Never a verdict."""
-
-    value = None
-
-
-@pytest.mark.parametrize(
-    ("judge", "error", "said"),
-    [
-        (Constant, ValueError, "got 2 prompts whose drawings are all judged alike .* set a larger group, a reward"),
-        (Missing, JudgeUnavailable, r"at most 50% .* \(reward.max_missing\), got 100%; mend the judge"),
-    ],
-)
-def test_no_pair_at_all_ends_the_run_with_what_to_do(tmp_path, monkeypatch, judge, error, said):
-    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: judge)
-    trainer = _trainer(settings, tmp_path, DPO.format(1, 1, "null"), "steps=1", "reward.target=here:judge")
-    with pytest.raises(error, match=said):
-        trainer.train()
-
-
-def test_the_command_ends_with_an_adapter_and_looks_at_the_held_out_set(tmp_path):
-    options = ("steps=1", "heldout.every=1", "heldout.limit=2", "heldout.is_sampled=false")
-    made = settings(*GRADED, DPO.format(1, 2, "null"), *options, out=tmp_path)
+def test_the_command_ends_with_an_adapter(tmp_path):
+    dpo = DPO.format(1, 1, "null")
+    made = settings(*GRADED, dpo, "steps=1", out=tmp_path)
     assert train(made, tmp_path)
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
-    looks = [json.loads(line)["step"] for line in (tmp_path / "heldout.jsonl").read_text().splitlines()]
-    assert looks == [0, 1, 2]
     assert train(made, tmp_path)  # finished
     with pytest.raises(ValueError, match=r"preference\.beta_text=0.2"):
-        train(settings(*GRADED, DPO.format(1, 2, "null"), "preference.beta_text=0.2", *options, out=tmp_path), tmp_path)
+        train(settings(*GRADED, dpo, "preference.beta_text=0.2", "steps=1", out=tmp_path), tmp_path)
 
 
 @pytest.mark.parametrize(
