@@ -86,7 +86,8 @@ def learnt_in(folder: str | Path) -> Learnt:
 
 
 def _labeller(judge: str) -> str:
-    return {"exact": "exact", "remote": "a remote judge"}.get(judge, judge)
+    """Who labelled a verifier's examples."""
+    return f"labels of the verifier: {'a remote judge' if judge == 'remote' else judge}"
 
 
 def _rewarder(reward: Mapping[str, Any], judge: Mapping[str, Any]) -> str:

@@ -138,7 +138,7 @@ def test_runs_tell_what_they_learnt_from(run):
     rl = run("rl", {**GROUPS, "reward": SCENE}, times=(1.0, 9.0, 2.0, 4.0))  # killed after 9 seconds, and gone on
     assert learnt_in(rl) == Learnt(samples=1600, seconds=13.0, judge="exact, soft")
     verifier = run("verifier", {"drawings": {"judge": "exact"}}, examples=300)
-    assert learnt_in(verifier) == Learnt(samples=300, seconds=5.0, judge="exact")
+    assert learnt_in(verifier) == Learnt(samples=300, seconds=5.0, judge="labels of the verifier: exact")
     sft = run("sft", {"view": "process"}, seconds=7.5)
     assert learnt_in(sft).samples is None and learnt_in(sft).seconds == 7.5
     remote = {"name": "judge", "critic": "remote", "outcome": None, "target": None}

@@ -75,7 +75,7 @@ def test_a_search_trains_its_verifier_once(place):
     assert {"policy=parm", "policy.n=20", f"policy.path={NANO}", f"policy.verifier.path={NANO}"} <= set(evaluation)
     found = record(place, "parm", 1)
     assert found["searcher"] == "own understanding, trained"
-    assert found["learnt"] == {"samples": 300, "seconds": 30.0, "judge": "exact"}
+    assert found["learnt"] == {"samples": 300, "seconds": 30.0, "judge": "labels of the verifier: exact"}
     assert found["evaluation"]["position"]["strict"] == [1.0, 0.0]
     place.commands.clear()
     assert main(["parm-pruned", "1"]) == 0 and [module for module, _ in place.commands] == ["evaluate"]
@@ -98,7 +98,9 @@ def test_what_learns_is_evaluated_with_what_it_learnt(place):
     assert f"preference.guidance.adapter={work / 'verifier' / '2' / 'adapter'}" in train
     assert evaluation[0] == "policy=bagel-nano"
     assert f"policy.adapter={work / 'trained' / 'dpo-guided' / '2' / 'adapter'}" in evaluation
-    assert record(place, "dpo-guided", 2)["learnt"] == {"samples": 3500, "seconds": 60.0, "judge": "exact, soft, exact"}
+    told = record(place, "dpo-guided", 2)["learnt"]
+    assert (told["samples"], told["seconds"]) == (50 * 8 * 8 + 300, 60.0)
+    assert told["judge"] == "exact, soft, labels of the verifier: exact"
 
 
 def test_a_search_after_learning_draws_as_many_as_make_up_the_budget(place):
@@ -135,9 +137,11 @@ def test_the_next_missing_cell_is_run(place, capsys):
 
 def test_without_a_model_that_learnt_no_critique_there_is_no_method_sft(place, monkeypatch, capsys):
     assert main(["sft", "0"]) == 1 and "one of one-shot, " in capsys.readouterr().err
-    other = SIZES["nano"].__class__(policy="bagel-nano", start=NANO, uncritical=Path("there"), rl=(), seeds=(0,))
+    other = SIZES["nano"].__class__(
+        policy="bagel-nano", start=NANO, uncritical=Path("there"), rl=(), limit=3, seeds=(0,)
+    )
     monkeypatch.setitem(comparison.SIZES, "nano", other)
-    assert main(["sft", "0"]) == 0 and "policy.path=there" in place.commands[0][1]
+    assert main(["sft", "0"]) == 0 and {"policy.path=there", "limit=3"} <= set(place.commands[0][1])
 
 
 @pytest.mark.parametrize("words", ["size=huge", "parm", "parm x", "parmm 0", "tables now"])
