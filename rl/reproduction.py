@@ -15,7 +15,7 @@ the base, the model that self-samples, data sets. Everything goes on where it st
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,83 +25,12 @@ from ..agents.load import fingerprint
 from ..envs.files import replacing
 from .evaluation_folder import EvaluationFolder
 from .grid import claimed, missing, path_of
+from .reproduction_cells import DATA, EXPERIMENTS, JUDGED, LONGER, SAMPLER, SHARES, SIZES, Size
 from .reproduction_tables import tables
 
 WORK, RESULTS = Path("outputs/paper"), Path("docs/results/paper")
 ORACLE = Path(__file__).parents[1] / "tests" / "rewards" / "truthful.py"
 """The server of the training-free baselines; a checkout has it."""
-SEEDS = (0, 1, 2)
-SAMPLER = {"edits": "table7/multi-turn", "additive": "table5/additive"}
-"""Who self-samples the critique, by the multi-turn data it is about."""
-SHARES = {"multi_turn": 32_012, "conflict": 15_201, "alignment": 15_000}
-"""Of the subsets in training: their numbers in the paper."""
-JUDGED = ("table4/best-of-n", "table4/planner", "table4/inspector")
-"""Experiments that train nothing: other ways to use the models of other cells."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
-    """What is particular to a size of model. Ours, for cells of at most 40 minutes on one core."""
-
-    policy: str
-    """Whose sampling is used."""
-    base: Sequence[Sequence[str]]
-    """Settings of the runs of pre-training that make the base, each from the one before."""
-    sft: Sequence[str]
-    """Settings of every supervised training, beyond those of the experiment."""
-    scale: float
-    """Share of the paper's numbers of critiques, which take a model to make; multi-turn data are as many as there."""
-    seeds: Sequence[int]
-
-
-EDITS = (
-    *("mixture=base", "mixture.draw.share=0.35", "mixture.draw.num=30000", "mixture.caption.share=0.05"),
-    *("mixture.edit.share=0.6", "mixture.edit.num=30000", "mixture.edit.copies=6", "flat=0.6", "warmup=50", "seed=2"),
-)
-"""The last run of pre-training, mostly edits: a base that cannot draw what it is told learns nothing of the process."""
-SIZES = {
-    "nano": Size(
-        policy="bagel-nano",
-        base=(
-            ("mixture=base", "preset=nano", "tokens=10_000_000", "ce_weight=1.0", "lr=3.0e-3"),
-            (
-                *("mixture=base", "mixture.draw.num=30000", "tokens=24_000_000", "flat=0.5"),
-                *("lr=3.0e-3", "warmup=50", "seed=1"),
-            ),
-            (*EDITS, "tokens=36_000_000", "lr=3.0e-3"),
-        ),
-        sft=("steps=4000", "lr=2.0e-3", "data.copies=2", "ce_weight=1.0", "evaluation.every=0"),
-        scale=0.25,
-        seeds=SEEDS,
-    ),
-    "tiny": Size(
-        policy="bagel-tiny",
-        base=(
-            ("mixture=draw", "preset=tiny", "tokens=5_800_000", "flat=1.0"),
-            ("mixture=base", "tokens=7_000_000", "ce_weight=1.0", "seed=1"),
-            (*EDITS, "tokens=11_000_000"),
-        ),
-        sft=("steps=4000", "data.copies=2", "ce_weight=1.0", "evaluation.every=0"),
-        scale=0.25,
-        seeds=(0,),
-    ),
-}
-DATA: Mapping[str, Mapping[str, str]] = {
-    "table5/additive": {"multi_turn": "additive"},
-    "table5/additive-critique": {
-        "multi_turn": "additive",
-        "conflict": "additive-conflict",
-        "alignment": "additive-alignment",
-    },
-    "table7/multi-turn": {"multi_turn": "edits"},
-    "table7/conflict": {"multi_turn": "edits", "conflict": "conflict"},
-    "table7/alignment": {"multi_turn": "edits", "alignment": "alignment"},
-    "table7/both": {"multi_turn": "edits", "conflict": "conflict", "alignment": "alignment"},
-    "table6/symbolic": {"multi_turn": "edits", "conflict": "symbolic", "alignment": "alignment"},
-    "table4/one-shot": {"multi_turn": "edits"},
-}
-"""Data sets of each subset that an experiment trains on."""
-EXPERIMENTS = (*DATA, *JUDGED)
 
 
 class Failed(Exception):
@@ -173,6 +102,7 @@ class Bench:
                 words = [f"data.{subset}.path={self.data(name)}" for subset, name in DATA[experiment].items()]
                 words += [f"data.{subset}.share={SHARES[subset]}" for subset in DATA[experiment]]
                 words += [f"model.init={self.base()}", f"seed={seed}", f"out={folder}"]
+                words.append(f"steps={self.size.steps * LONGER.get(experiment, 1)}")
                 _command("strokes.sft.train", f"experiment={experiment}", *self.size.sft, *words)
         return folder / "checkpoint"
 

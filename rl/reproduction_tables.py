@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..rewards.interval import OVERALL, Interval, intervals
+from .reproduction_cells import EXPERIMENTS
 
 Records = Mapping[str, Sequence[Mapping[str, Any]]]
 """Cells by experiment, one for each seed."""
@@ -69,10 +70,14 @@ FINDINGS: Sequence[tuple[str, str, str]] = (
     ("self-sampled critique beats symbolic", "table7/both", "table6/symbolic"),
     ("conflict data help beside alignment", "table7/both", "table7/alignment"),
     ("alignment data help beside conflict", "table7/both", "table7/conflict"),
+    ("critique helps where multi-turn data are seen as often", "table7/both-longer", "table7/multi-turn"),
     ("the process beats drawing at once, same training", "table7/both", "table4/one-shot"),
+    ("the same, additions only", "table5/additive", "table4/one-shot"),
     ("the process beats best of N, same sampling steps", "table7/both", "table4/best-of-n"),
+    ("the same, additions only", "table5/additive", "table4/best-of-n"),
 )
-"""What the paper finds (the last two: what it leaves open), as first minus second."""
+"""What the paper finds, and what it leaves open (critique at equal multi-turn data, and the last four), as first minus
+second."""
 
 
 def tables(results: Path) -> str:
@@ -84,8 +89,7 @@ def tables(results: Path) -> str:
 
 def read(results: Path) -> Records:
     """The cells that are there."""
-    experiments = [row.experiment for rows in TABLES.values() for row in rows]
-    found = {name: sorted((results / name).glob("*.json")) for name in dict.fromkeys(experiments)}
+    found = {name: sorted((results / name).glob("*.json")) for name in EXPERIMENTS}
     return {name: [json.loads(path.read_text()) for path in paths] for name, paths in found.items() if paths}
 
 

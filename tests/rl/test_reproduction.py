@@ -8,7 +8,8 @@ import pytest
 
 from strokes.rl import reproduction
 from strokes.rl.grid import claimed, path_of
-from strokes.rl.reproduction import DATA, EXPERIMENTS, SAMPLER, SHARES, SIZES, Bench, main
+from strokes.rl.reproduction import Bench, main
+from strokes.rl.reproduction_cells import DATA, EXPERIMENTS, SAMPLER, SHARES, SIZES
 from strokes.rl.reproduction_tables import FINDINGS, TABLES, differences, read, scores, tables
 from strokes.sft.table1 import PAPER
 
@@ -75,6 +76,18 @@ def test_data_are_of_the_kind_that_the_experiment_names(experiment, place):
     additive = experiment.startswith("table5/")
     assert all(("multi_turn.detour_rate=0.0" in words) is additive for words in builds)
     assert any("conflict.source=symbolic" in words for words in builds) is (experiment == "table6/symbolic")
+
+
+def test_all_train_for_the_same_steps_but_the_control_of_what_critique_takes_away(place):
+    bench = Bench(name="nano", size=SIZES["nano"])
+    for experiment in DATA:
+        bench.trained(experiment, 0)
+    trained = [words for module, words in place.commands if module == "sft.train"]
+    steps = {
+        words[0].removeprefix("experiment="): next(w for w in words if w.startswith("steps=")) for words in trained
+    }
+    assert len(steps) == len(DATA) and steps.pop("table7/both-longer") == f"steps={2 * SIZES['nano'].steps}"
+    assert set(steps.values()) == {f"steps={SIZES['nano'].steps}"}
 
 
 def test_best_of_n_costs_what_the_process_of_its_seed_costs(place):
