@@ -32,16 +32,14 @@ from ..agents.run_folder import RunFolder, stop_requests
 from ..agents.understanding import Understanding
 from ..envs.files import write_whole
 from ..envs.protocols import Verifier
-from ..rewards.judge import JudgeClient
-from ..rewards.judge_settings import JudgeSettings
-from ..rewards.parm import AnsweringVerifier, ExactVerifier, RemoteVerifier
-from .judges import SERVERS, imported
+from ..rewards.parm import AnsweringVerifier
+from .judges import SERVERS, imported, make_verifier
 from .train import latest_checkpoint
 from .trainer import WHOLE
 from .verifier_data import Builder
 from .verifier_examples import Batch, Examples
 from .verifier_report import Report, examine
-from .verifier_settings import Settings
+from .verifier_settings import JUDGES, Settings
 
 UNDERSTANDING = (
     r"vit_model\.vision_model\.(embeddings\.patch_embedding|encoder\.layers\.\d+\.(self_attn\.(q|k|v|out)_proj|mlp\.fc[12]))"
@@ -121,10 +119,8 @@ def build(settings: Settings, folder: Path, run: RunFolder, stop: threading.Even
 
 def labeller(settings: Settings) -> Verifier:
     """Who labels."""
-    if settings.drawings.judge == "exact":
-        return ExactVerifier()
-    if settings.drawings.judge == "remote":
-        return RemoteVerifier(JudgeClient(JudgeSettings.read(settings.judge)))
+    if settings.drawings.judge in JUDGES:
+        return make_verifier({"verifier": {"name": settings.drawings.judge}}, settings.judge)
     verifier: Verifier = imported("drawings.judge", settings.drawings.judge)()
     return verifier
 
