@@ -13,6 +13,9 @@ v_old is the velocity at the weights that drew, v_ref that of the model without 
 conditional, without guidance. As x_t - x0 = t (e - x0), every x0+- - x0 is t times how far v+- is from the velocity
 e - x0. The defaults b = 1 (GenEval, PickScore) and l = 1e-4 are the paper's; b = 0.1 is its choice for OCR.
 
+An advantage of 0, where a group is judged alike and also where a verdict is missing, is r = 1/2: such an image pulls
+neither way and holds v near v_old.
+
 What draws is ``rl.average``; v_old and the old log-probs of words are replayed at exactly those weights.
 """
 
