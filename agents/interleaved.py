@@ -187,7 +187,7 @@ class Interleaved:
         for turn, each, latent in zip(turns, drawn, latents, strict=True):
             stage = next(stage for stage in turn.stages if stage.is_image)
             turn.emission, turn.path, turn.latent = Emission(stage, each.image), each.path, latent
-            turn.cost += Cost(steps=each.steps, nfe=each.nfe, decodes=each.decodes)
+            turn.cost += Cost(steps=each.steps, nfe=each.nfe, decodes=each.decodes, previews=each.previews)
             turn.session.own = Said(stage, each.image, latent=latent)
 
 

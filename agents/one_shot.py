@@ -120,7 +120,14 @@ class OneShot:
             Reply(
                 emission=Emission(stage, each.image),
                 path=each.path,
-                cost=Cost(steps=each.steps, nfe=each.nfe, decodes=each.decodes, encoded=len(new), seconds=seconds),
+                cost=Cost(
+                    steps=each.steps,
+                    nfe=each.nfe,
+                    decodes=each.decodes,
+                    previews=each.previews,
+                    encoded=len(new),
+                    seconds=seconds,
+                ),
             )
             for stage, each, new in zip(wanted, drawn, encoded, strict=True)
         ]

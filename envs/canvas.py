@@ -77,6 +77,7 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
         penalty: Paid for an illegal emission; 0.1 as in GEM (arXiv 2510.01051).
         inspect_refined: See ``Grammar``.
         stop_after_image: See ``Grammar``.
+        heeds_refine: See ``Grammar``.
         scoring: "step" judges after each emission; "deferred" pays 0 and leaves judging to the caller.
         render_mode: "rgb_array" (a contact sheet of constant size), "ansi", or ``None``.
 
@@ -96,6 +97,7 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
         penalty: float = 0.1,
         inspect_refined: bool = False,
         stop_after_image: bool = False,
+        heeds_refine: bool = True,
         scoring: Literal["step", "deferred"] = "step",
         render_mode: str | None = None,
     ) -> None:
@@ -109,7 +111,9 @@ class CanvasEnv(gym.Env[dict[str, Any], Emission]):
             raise ValueError(f"Expected `render_mode` to be 'rgb_array', 'ansi' or None, got {render_mode!r}.")
         self.prompts, self.reward = make_prompts(prompts), make_reward(reward)
         self.size, self.budget, self.max_chars, self.penalty = size, budget, max_chars, penalty
-        self.grammar = Grammar(inspect_refined=inspect_refined, stop_after_image=stop_after_image)
+        self.grammar = Grammar(
+            inspect_refined=inspect_refined, stop_after_image=stop_after_image, heeds_refine=heeds_refine
+        )
         self.scoring, self.render_mode = scoring, render_mode
         self.terms = (*PAID, *reward_names(self.reward))
         self.transcript = Transcript(prompt="", size=size)

@@ -25,6 +25,8 @@ class Cost:
     """Network evaluations of the flow, guidance branches counted one by one."""
     decodes: int = 0
     """Latents decoded to pixels."""
+    previews: int = 0
+    """Of ``decodes``, those of unfinished images that a watcher looked at."""
     tokens: int = 0
     """Text tokens sampled."""
     encoded: int = 0

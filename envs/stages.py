@@ -63,6 +63,9 @@ class Grammar:
     """A refined image is inspected again (REFINE is followed by INSPECT alone)."""
     stop_after_image: bool = False
     """The agent may stop right after any image, as in the paper's figure."""
+    heeds_refine: bool = True
+    """A ``<refine>`` moves the process. If not, inspections are written and change nothing: the control of what the
+    inspect loop is worth."""
 
 
 def legal(accepted: Iterable[Said], grammar: Grammar | None = None) -> frozenset[Stage]:
@@ -74,7 +77,7 @@ def legal(accepted: Iterable[Said], grammar: Grammar | None = None) -> frozenset
         grammar: Options; the paper's order by default.
 
     After an inspection with a well-formed ``<refine>``: REFINE (redraw), or PLAN (the plan itself
-    was wrong and is written anew). After one without: PLAN or STOP.
+    was wrong and is written anew). After one without, or that is not heeded: PLAN or STOP.
     """
     grammar = grammar or Grammar()
     last = None
@@ -84,8 +87,8 @@ def legal(accepted: Iterable[Said], grammar: Grammar | None = None) -> frozenset
         return FOLLOWS[None]
     stage, content = Stage(last[0]), last[1]
     if stage is Stage.INSPECT:
-        after = {Stage.PLAN, Stage.REFINE} if has_refine(str(content)) else {Stage.PLAN, Stage.STOP}
-        return frozenset(after)
+        is_asked = grammar.heeds_refine and has_refine(str(content))
+        return frozenset({Stage.PLAN, Stage.REFINE if is_asked else Stage.STOP})
     if stage is Stage.REFINE and grammar.inspect_refined:
         after = {Stage.INSPECT}
     else:

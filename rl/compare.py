@@ -159,6 +159,7 @@ def _evaluation(
         steps=given["steps"],
         guidance=given["guidance"],
         size=given["size"],
+        heeds_refine=entry.heeds_refine,
         workers=settings.workers,
         gpus=settings.gpus,
         address=settings.address,

@@ -43,6 +43,8 @@ class Entry:
     """Over that file: an adapter, a search's n, its verifier."""
     like: str | None = None
     """The entry whose cost is matched, task by task and seed by seed: a search gets its n from there."""
+    heeds_refine: bool = True
+    """Whether inspections may ask for corrections."""
     training: Training | None = None
     """``None``: it learnt nothing more."""
 

@@ -50,11 +50,6 @@ class Bench:
         """Folder of the results."""
         return RESULTS / self.name
 
-    @property
-    def methods(self) -> list[str]:
-        """Those that there can be."""
-        return [name for name in METHODS if name != "sft" or self.size.uncritical is not None]
-
     def folder(self, method: str, seed: int) -> Path:
         """A cell's own."""
         return self.work / method / str(seed)
@@ -91,8 +86,9 @@ class Bench:
 
     def _policy(self, name: str, seed: int) -> list[str]:
         method = METHODS[name]
-        path = self.size.uncritical if name == "sft" else self.size.start
-        words = [*(method.policy or (f"policy={self.size.policy}",)), f"policy.path={path}"]
+        words = [*(method.policy or (f"policy={self.size.policy}",)), f"policy.path={self.size.start}"]
+        if not method.heeds_refine:
+            words.append("heeds_refine=false")
         if method.learns:
             words.append(f"policy.adapter={self.trained(method.learns, seed) / 'adapter'}")
         if method.verifier == "trained":
@@ -129,13 +125,13 @@ def _done(words: list[str]) -> int:
     if words == ["tables"]:
         print(_write(bench))
         return 0
-    if len(words) == 2 and words[0] in bench.methods and words[1].isdecimal():
+    if len(words) == 2 and words[0] in METHODS and words[1].isdecimal():
         code = _cell(bench, words[0], int(words[1]))
         return 1 if code is None else code
     if words:
-        known = ", ".join(bench.methods)
+        known = ", ".join(METHODS)
         return _fail(f"Expected nothing, `tables`, or one of {known} and a seed, got {' '.join(words)}.")
-    for method, seed in missing(bench.results, bench.methods, bench.size.seeds):
+    for method, seed in missing(bench.results, METHODS, bench.size.seeds):
         if (code := _cell(bench, method, seed)) is not None:
             return code
     print("every cell is there, or somebody is at it")
@@ -175,7 +171,7 @@ def _result(bench: Bench, method: str, seed: int) -> dict[str, Any]:
 
 def _write(bench: Bench) -> str:
     """Tables and plot of the cells that are there; the tables."""
-    cells = {name: _cells(bench, name) for name in bench.methods}
+    cells = {name: _cells(bench, name) for name in METHODS}
     if not (lines := lines_of(cells)):
         return "no cell is there yet"
     write(lines, JUDGE, bench.results, findings(cells))

@@ -26,8 +26,6 @@ class Size:
     """Whose sampling is used."""
     start: Path
     """The checkpoint of all methods: drawing in strokes, with the inspect loop, learnt by supervision."""
-    uncritical: Path | None
-    """The same training without critique, so without the inspect loop; ``None``: there is none, nor the method sft."""
     rl: Sequence[str]
     """Settings of all reinforcement learning, beyond those of the experiment."""
     limit: int | None
@@ -36,8 +34,8 @@ class Size:
 
 
 SIZES = {
-    "nano": Size(policy="bagel-nano", start=NANO, uncritical=None, rl=(), limit=None, seeds=(0, 1, 2)),
-    "tiny": Size(policy="bagel-tiny", start=SHIPPED, uncritical=None, rl=("flow.lr=5.0e-5",), limit=20, seeds=(0,)),
+    "nano": Size(policy="bagel-nano", start=NANO, rl=(), limit=None, seeds=(0, 1, 2)),
+    "tiny": Size(policy="bagel-tiny", start=SHIPPED, rl=("flow.lr=5.0e-5",), limit=20, seeds=(0,)),
 }
 """For cells of at most 40 minutes on one core: PARM with 20 candidates takes bagel-nano 2 s a picture where nothing is
 ever clear, and bagel-tiny has ten times the weights. The rate of tiny's images is that of configs/rl.yaml, measured on
@@ -54,6 +52,8 @@ class Method:
     """Who is asked in a search."""
     learns: str = ""
     """One of ``RUNS``; "": it does not."""
+    heeds_refine: bool = True
+    """Whether inspections may ask for corrections."""
     drawn_like: str = ""
     """Method whose drawings are searched in, as many as make up ``MANY`` images; "": n is told, or there is none."""
 
@@ -77,7 +77,7 @@ METHODS: Mapping[str, Method] = {
     "parm-oracle": _parm("parm", "exact"),
     "parm-pruned": _parm("parm-pruned", "trained"),
     "parm-pruned-oracle": _parm("parm-pruned", "exact"),
-    "sft": Method(),
+    "sft": Method(heeds_refine=False),
     "sft-inspect": Method(),
     "dpo": Method(learns="dpo"),
     "dpo-iterative": Method(learns="dpo-iterative"),

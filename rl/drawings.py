@@ -162,7 +162,8 @@ def judged(
         official=score.terms["official"],
         strict=score.terms["strict"],
         soft=score.terms["soft"],
-        images=cost.decodes or len(transcript.images),  # a search draws more than it shows
+        # A search draws more than it shows.
+        images=cost.decodes - cost.previews or len(transcript.images),
         steps=cost.steps,
         inspections=seen.inspections if is_inspected else (),
         refinements=soft_changes(transcript, errand.task.meta) if seen.verdict is not None else (),

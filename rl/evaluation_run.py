@@ -16,9 +16,11 @@ from typing import Any
 
 from ..agents.load import checkpoint_of, fingerprint, load_policy
 from ..agents.pool import Resources
+from ..agents.rollout import Rules
 from ..agents.searches import SEARCHES
 from ..agents.trajectory import Trajectory
 from ..envs.protocols import Policy
+from ..envs.stages import Grammar
 from .benchmarks import Benchmark
 from .drawings import Drawing, Errand, judged
 from .equal_cost import matched
@@ -90,7 +92,7 @@ class EvaluationRun:
         make_worker = partial(
             EvaluationWorker,
             _make_policy(settings),
-            settings.size,
+            Rules(size=settings.size, grammar=Grammar(heeds_refine=settings.heeds_refine)),
             settings.threads,
             self.record["drawings_per_canvas"],
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..agents.command import check_number
+from ..agents.searches import SEARCHES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class Settings:
     """Scale of the text guidance; ``None``: the policy has none."""
     size: int
     """Side of the canvas in pixels."""
+    heeds_refine: bool
+    """Whether inspections may ask for corrections; if not, drawings are made without the inspect loop."""
     out: str
     detector: Mapping[str, Any]
     """Who sees what is on a picture, for GenEval."""
@@ -60,5 +63,9 @@ class Settings:
             raise ValueError(
                 f"Expected detector={self.detector['name']} with benchmark=geneval alone, got {self.benchmark['name']}."
             )
+        if type(self.heeds_refine) is not bool:
+            raise ValueError(f"Expected heeds_refine to be true or false, got {self.heeds_refine!r}.")
+        if not self.heeds_refine and self.policy["name"] in SEARCHES:
+            raise ValueError(f"Expected heeds_refine=true with a search, got policy={self.policy['name']}.")
         if self.compare is not None and (isinstance(self.compare, str) or len(self.compare) != 2):
             raise ValueError(f"Expected compare=[first,second], two folders of evaluations, got {self.compare!r}.")

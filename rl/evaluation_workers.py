@@ -17,16 +17,16 @@ class EvaluationWorker:
     """One policy."""
 
     def __init__(
-        self, make_policy: Callable[[], Policy], size: int, threads: int | None, nums: Mapping[str, int] | None
+        self, make_policy: Callable[[], Policy], rules: Rules, threads: int | None, nums: Mapping[str, int] | None
     ) -> None:
         """Args:
 
         make_policy: Loads the policy; pickled where workers are processes.
-        size: Side of the canvas in pixels.
+        rules: Size, grammar.
         threads: Of torch while drawing; ``None``: as many as it takes.
         nums: Drawings per canvas of a search, by task; see ``equal_cost``.
         """
-        self.policy, self.rules, self.threads, self.nums = make_policy(), Rules(size=size), threads, nums
+        self.policy, self.rules, self.threads, self.nums = make_policy(), rules, threads, nums
 
     def run(self, episodes: Sequence[Episode], task: str) -> list[Trajectory]:
         """Draw a chunk."""

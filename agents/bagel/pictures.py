@@ -32,6 +32,8 @@ class Drawn:
     """Network evaluations it took, guidance branches counted one by one."""
     decodes: int
     """Latents decoded: the image, and what was looked at on the way."""
+    previews: int
+    """Of these, what was looked at on the way."""
 
 
 class Pictures:
@@ -108,7 +110,14 @@ class Pictures:
         decoded = self.decode([sampled.latents[k] for k in left], [sizes[k] for k in left])
         images = dict(zip(left, decoded, strict=True)) | given_up
         return [
-            Drawn(image=images[k], path=path, steps=steps, nfe=nfe, decodes=looks[k] + (k not in given_up))
+            Drawn(
+                image=images[k],
+                path=path,
+                steps=steps,
+                nfe=nfe,
+                decodes=looks[k] + (k not in given_up),
+                previews=looks[k],
+            )
             for k, (path, steps, nfe) in enumerate(zip(sampled.paths, sampled.steps, sampled.nfe, strict=True))
         ]
 

@@ -53,6 +53,7 @@ def test_a_rejected_candidate_is_drawn_no_further():
     assert [painter.done[member, "nfe"] for member in range(N)] == [GUIDED * each for each in steps]
     # the looks at it, and the picture of those that were finished
     assert [painter.done[member, "decodes"] for member in range(N)] == [2 + 1, 3, 1, STEPS + 1]
+    assert [painter.done[member, "previews"] for member in range(N)] == [2, 3, 1, STEPS]
     assert [painter.done[member, "tokens"] for member in range(N)] == [15, 5, 5, 15]
     asked = [(question, seen.member) for question, seen in verifier.asked]
     assert [asked.count(("potential", member)) for member in range(N)] == [1, 1, 1, 0]

@@ -93,7 +93,7 @@ class ToyPainter:
             drafts = [s for s in going if self.watcher is not None and self.watcher.wants(s, step)]
             pairs = [(session, self._image(session, step)) for session in drafts]
             for session in drafts:
-                self._count(costs, session, decodes=1)
+                self._count(costs, session, decodes=1, previews=1)
             for (session, image), goes in zip(pairs, self.watcher.look(pairs) if pairs else [], strict=True):
                 if not goes:
                     stopped[id(session)] = image

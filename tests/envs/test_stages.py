@@ -31,6 +31,7 @@ def test_content_narrows_what_may_follow(accepted, expected):
 def test_options_move_the_edges():
     assert legal([REFINE], Grammar(inspect_refined=True)) == {Stage.INSPECT}
     assert legal([SKETCH], Grammar(stop_after_image=True)) == {Stage.INSPECT, Stage.STOP}
+    assert legal([PLAN, SKETCH, BAD], Grammar(heeds_refine=False)) == {Stage.PLAN, Stage.STOP}
     assert legal([REFINE], Grammar(inspect_refined=True, stop_after_image=True)) == {Stage.INSPECT, Stage.STOP}
 
 

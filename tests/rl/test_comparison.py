@@ -135,13 +135,10 @@ def test_the_next_missing_cell_is_run(place, capsys):
     assert "somebody is at best-of-131-oracle 0" in capsys.readouterr().err
 
 
-def test_without_a_model_that_learnt_no_critique_there_is_no_method_sft(place, monkeypatch, capsys):
-    assert main(["sft", "0"]) == 1 and "one of one-shot, " in capsys.readouterr().err
-    other = SIZES["nano"].__class__(
-        policy="bagel-nano", start=NANO, uncritical=Path("there"), rl=(), limit=3, seeds=(0,)
-    )
-    monkeypatch.setitem(comparison.SIZES, "nano", other)
-    assert main(["sft", "0"]) == 0 and {"policy.path=there", "limit=3"} <= set(place.commands[0][1])
+def test_without_the_inspect_loop_the_same_weights_draw(place):
+    assert main(["sft", "0"]) == 0 and main(["sft-inspect", "0"]) == 0
+    (_, without), (_, loop) = place.commands
+    assert set(without) - set(loop) == {"heeds_refine=false", *(word for word in without if word.startswith("out="))}
 
 
 @pytest.mark.parametrize("words", ["size=huge", "parm", "parm x", "parmm 0", "tables now"])
@@ -196,7 +193,7 @@ def composed():
 @pytest.mark.parametrize("size", SIZES)
 def test_what_cells_run_can_be_run(size, place, composed):
     bench = Bench(name=size, size=SIZES[size])
-    for method in bench.methods:
+    for method in METHODS:
         bench.evaluated(method, 0)
     kinds = {"train": ("rl", TrainingSettings), "evaluate": ("evaluate", EvaluationSettings)}
     alike = {(module, *(word for word in words if "/" not in word)): words for module, words in place.commands}
