@@ -10,7 +10,6 @@ the verifier among it. Everything goes on where it stood when it was killed.
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,15 +19,13 @@ from typing import Any
 import numpy as np
 
 from ..agents.load import fingerprint
-from ..envs.files import replacing
 from .compare import searcher, write
 from .compare_table import measured
 from .compare_training import NOTHING, Learnt, learnt_in, together
 from .comparison_methods import MANY, METHODS, RUNS, SIZES, VERIFIER, Size, asks_verifier
 from .comparison_tables import JUDGE, findings, lines_of
 from .evaluation_folder import EvaluationFolder
-from .grid import claimed, missing, path_of
-from .reproduction import Failed
+from .grid import claimed, command, run
 
 WORK, RESULTS = Path("outputs/parm"), Path("docs/results/parm")
 
@@ -39,6 +36,16 @@ class Bench:
 
     name: str
     size: Size
+
+    @property
+    def experiments(self) -> Sequence[str]:
+        """All methods."""
+        return list(METHODS)
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Of the size."""
+        return self.size.seeds
 
     @property
     def work(self) -> Path:
@@ -71,7 +78,7 @@ class Bench:
         with claimed(folder, waits=True):
             if not (folder / "metrics.json").exists():
                 own = (f"policy={self.size.policy}", f"policy.path={self.size.start}", f"out={folder}")
-                _command(module, *words, *own)
+                command(module, *words, *own)
         return folder
 
     def evaluated(self, method: str, seed: int) -> Path:
@@ -81,7 +88,7 @@ class Bench:
             if not (folder / "metrics.json").exists():
                 words = [*self._policy(method, seed), f"seed={seed}", "threads=1", f"out={folder}"]
                 words += [] if self.size.limit is None else [f"limit={self.size.limit}"]
-                _command("strokes.rl.evaluate", *words)
+                command("strokes.rl.evaluate", *words)
         return folder
 
     def _policy(self, name: str, seed: int) -> list[str]:
@@ -108,89 +115,38 @@ class Bench:
             parts.append(learnt_in(self.verifier(seed)))
         return together(parts) if parts else NOTHING
 
+    def result(self, method: str, seed: int) -> dict[str, Any]:
+        """Make a cell and read what came of it, as plain data."""
+        folder = EvaluationFolder(self.evaluated(method, seed))
+        settings = folder.settings()
+        return {
+            "method": method,
+            "seed": seed,
+            "start": fingerprint(self.size.start),
+            "searcher": searcher(settings["policy"], settings["judge"]),
+            "learnt": asdict(self.learnt(method, seed)),
+            "evaluation": measured(folder.drawings()),
+        }
+
+    def write(self) -> str:
+        """Tables and plot of the cells that are there; the tables."""
+        cells = {name: self._cells(name) for name in METHODS}
+        if not (lines := lines_of(cells)):
+            return "no cell is there yet"
+        write(lines, JUDGE, self.results, findings(cells))
+        return (self.results / "table.md").read_text()
+
+    def _cells(self, method: str) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted((self.results / method).glob("*.json"))]
+
 
 def main(arguments: Sequence[str]) -> int:
     """The command; the exit code, 0 if it did what was asked."""
     try:
-        return _done(list(arguments))
+        return run({name: Bench(name=name, size=size) for name, size in SIZES.items()}, arguments)
     except ValueError as error:
-        return _fail(str(error))
-
-
-def _done(words: list[str]) -> int:
-    name = words.pop(0).removeprefix("size=") if words and words[0].startswith("size=") else "nano"
-    if name not in SIZES:
-        return _fail(f"Expected size to be one of {', '.join(SIZES)}, got {name!r}.")
-    bench = Bench(name=name, size=SIZES[name])
-    if words == ["tables"]:
-        print(_write(bench))
-        return 0
-    if len(words) == 2 and words[0] in METHODS and words[1].isdecimal():
-        code = _cell(bench, words[0], int(words[1]))
-        return 1 if code is None else code
-    if words:
-        known = ", ".join(METHODS)
-        return _fail(f"Expected nothing, `tables`, or one of {known} and a seed, got {' '.join(words)}.")
-    for method, seed in missing(bench.results, METHODS, bench.size.seeds):
-        if (code := _cell(bench, method, seed)) is not None:
-            return code
-    print("every cell is there, or somebody is at it")
-    return 0
-
-
-def _cell(bench: Bench, method: str, seed: int) -> int | None:
-    """Run a cell; its exit code, or ``None`` where somebody else is at it."""
-    with claimed(bench.folder(method, seed)) as mine:
-        if not mine:
-            print(f"somebody is at {method} {seed}", file=sys.stderr)
-            return None
-        print(f"cell {method} {seed} in {bench.folder(method, seed)}", flush=True)
-        try:
-            record = _result(bench, method, seed)
-        except Failed as failure:
-            return int(failure.args[0])
-        with replacing(path_of(bench.results, method, seed)) as partial:
-            partial.write_text(json.dumps(record) + "\n")
-    _write(bench)
-    return 0
-
-
-def _result(bench: Bench, method: str, seed: int) -> dict[str, Any]:
-    """Make a cell and read what came of it, as plain data."""
-    folder = EvaluationFolder(bench.evaluated(method, seed))
-    settings = folder.settings()
-    return {
-        "method": method,
-        "seed": seed,
-        "start": fingerprint(bench.size.start),
-        "searcher": searcher(settings["policy"], settings["judge"]),
-        "learnt": asdict(bench.learnt(method, seed)),
-        "evaluation": measured(folder.drawings()),
-    }
-
-
-def _write(bench: Bench) -> str:
-    """Tables and plot of the cells that are there; the tables."""
-    cells = {name: _cells(bench, name) for name in METHODS}
-    if not (lines := lines_of(cells)):
-        return "no cell is there yet"
-    write(lines, JUDGE, bench.results, findings(cells))
-    return (bench.results / "table.md").read_text()
-
-
-def _cells(bench: Bench, method: str) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted((bench.results / method).glob("*.json"))]
-
-
-def _command(module: str, *words: str) -> None:
-    print(" ".join(("python -m", module, *words)), flush=True)
-    if code := subprocess.run([sys.executable, "-m", module, *words], check=False).returncode:
-        raise Failed(code)
-
-
-def _fail(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 1
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

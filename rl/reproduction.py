@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.load import fingerprint
-from ..envs.files import replacing
+from ..envs.files import write_whole
 from .evaluation_folder import EvaluationFolder
-from .grid import claimed, missing, path_of
+from .grid import Failed, claimed, command, run
 from .reproduction_cells import DATA, EXPERIMENTS, JUDGED, LONGER, SAMPLER, SHARES, SIZES, Size
 from .reproduction_tables import tables
 
@@ -33,16 +33,22 @@ ORACLE = Path(__file__).parents[1] / "tests" / "rewards" / "truthful.py"
 """The server of the training-free baselines; a checkout has it."""
 
 
-class Failed(Exception):
-    """A command of a cell ended with an error; ``args[0]`` is its exit code."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
     """Where the cells of one size are worked on."""
 
     name: str
     size: Size
+
+    @property
+    def experiments(self) -> Sequence[str]:
+        """Of every size the same."""
+        return EXPERIMENTS
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """Of the size."""
+        return self.size.seeds
 
     @property
     def work(self) -> Path:
@@ -71,7 +77,7 @@ class Bench:
             for k, words in enumerate(self.size.base):
                 folder = self.work / "base" / str(k)
                 if not (folder / "metrics.json").exists():
-                    _command("strokes.sft.pretrain", *words, *start, f"out={folder}")
+                    command("strokes.sft.pretrain", *words, *start, f"out={folder}")
                 start = [f"init={folder / 'checkpoint'}"]
         return folder / "checkpoint"
 
@@ -91,7 +97,7 @@ class Bench:
             words += [f"sampler.policy={self.size.policy}", f"sampler.path={self.trained(SAMPLER[kind], 0)}"]
         with claimed(folder, waits=True):
             if not _is_clean(folder / "table1.json"):
-                _command("strokes.sft.build", f"subset={subset}", *words)
+                command("strokes.sft.build", f"subset={subset}", *words)
         return folder / subset
 
     def trained(self, experiment: str, seed: int) -> Path:
@@ -103,7 +109,7 @@ class Bench:
                 words += [f"data.{subset}.share={SHARES[subset]}" for subset in DATA[experiment]]
                 words += [f"model.init={self.base()}", f"seed={seed}", f"out={folder}"]
                 words.append(f"steps={self.size.steps * LONGER.get(experiment, 1)}")
-                _command("strokes.sft.train", f"experiment={experiment}", *self.size.sft, *words)
+                command("strokes.sft.train", f"experiment={experiment}", *self.size.sft, *words)
         return folder / "checkpoint"
 
     def evaluated(self, experiment: str, seed: int) -> Path:
@@ -113,7 +119,7 @@ class Bench:
             if not (folder / "metrics.json").exists():
                 words = [*self._policy(experiment, seed), f"seed={seed}", "threads=1", f"out={folder}"]
                 with _oracle(experiment) as server:
-                    _command("strokes.rl.evaluate", *words, *server)
+                    command("strokes.rl.evaluate", *words, *server)
         return folder
 
     def _policy(self, experiment: str, seed: int) -> list[str]:
@@ -127,68 +133,31 @@ class Bench:
             return [f"policy={name}", "policy.painter=one-shot", f"policy.path={self.base()}"]
         return [f"policy={self.size.policy}", f"policy.path={self.trained(experiment, seed)}"]
 
+    def result(self, experiment: str, seed: int) -> dict[str, Any]:
+        """Make a cell and read what came of it, as plain data."""
+        record: dict[str, Any] = {"experiment": experiment, "seed": seed, "base": fingerprint(self.base())}
+        if experiment in DATA:
+            record["checkpoint"] = fingerprint(self.trained(experiment, seed))
+            folder = self.folder(experiment, seed) / "train"
+            record["training"] = json.loads((folder / "metrics.json").read_text())
+            record["data"] = {
+                subset: json.loads((self.data(name).parent / "table1.json").read_text())
+                for subset, name in DATA[experiment].items()
+            }
+        folder = self.evaluated(experiment, seed)
+        metrics = json.loads((folder / "metrics.json").read_text())
+        record["evaluation"] = {key: metrics[key] for key in ("rows", "inspections", "refinements", "conduct")}
+        strict: dict[str, list[tuple[str, float | None]]] = {}
+        for drawing in sorted(EvaluationFolder(folder).drawings(), key=lambda each: (each.prompt_id, each.seed)):
+            strict.setdefault(drawing.task, []).append((drawing.prompt_id, drawing.strict))
+        record["strict"] = strict
+        return record
 
-def main(arguments: Sequence[str]) -> int:
-    """The command; the exit code, 0 if it did what was asked."""
-    words = list(arguments)
-    name = words.pop(0).removeprefix("size=") if words and words[0].startswith("size=") else "nano"
-    if name not in SIZES:
-        return _fail(f"Expected size to be one of {', '.join(SIZES)}, got {name!r}.")
-    bench = Bench(name=name, size=SIZES[name])
-    if words == ["tables"]:
-        print(tables(bench.results))
-        return 0
-    if len(words) == 2 and words[0] in EXPERIMENTS and words[1].isdecimal():
-        code = _run(bench, words[0], int(words[1]))
-        return 1 if code is None else code
-    if words:
-        return _fail(
-            f"Expected nothing, `tables`, or one of {', '.join(EXPERIMENTS)} and a seed, got {' '.join(words)}."
-        )
-    for experiment, seed in missing(bench.results, EXPERIMENTS, bench.size.seeds):
-        if (code := _run(bench, experiment, seed)) is not None:
-            return code
-    print("every cell is there, or somebody is at it")
-    return 0
-
-
-def _run(bench: Bench, experiment: str, seed: int) -> int | None:
-    """Run a cell; its exit code, or ``None`` where somebody else is at it."""
-    with claimed(bench.folder(experiment, seed)) as mine:
-        if not mine:
-            print(f"somebody is at {experiment} {seed}", file=sys.stderr)
-            return None
-        print(f"cell {experiment} {seed} in {bench.folder(experiment, seed)}", flush=True)
-        try:
-            record = _result(bench, experiment, seed)
-        except Failed as failure:
-            return int(failure.args[0])
-        with replacing(path_of(bench.results, experiment, seed)) as partial:
-            partial.write_text(json.dumps(record) + "\n")
-    with replacing(bench.results / "tables.md") as partial:
-        partial.write_text(tables(bench.results) + "\n")
-    return 0
-
-
-def _result(bench: Bench, experiment: str, seed: int) -> dict[str, Any]:
-    """Make a cell and read what came of it, as plain data."""
-    record: dict[str, Any] = {"experiment": experiment, "seed": seed, "base": fingerprint(bench.base())}
-    if experiment in DATA:
-        record["checkpoint"] = fingerprint(bench.trained(experiment, seed))
-        folder = bench.folder(experiment, seed) / "train"
-        record["training"] = json.loads((folder / "metrics.json").read_text())
-        record["data"] = {
-            subset: json.loads((bench.data(name).parent / "table1.json").read_text())
-            for subset, name in DATA[experiment].items()
-        }
-    folder = bench.evaluated(experiment, seed)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    record["evaluation"] = {key: metrics[key] for key in ("rows", "inspections", "refinements", "conduct")}
-    strict: dict[str, list[tuple[str, float | None]]] = {}
-    for drawing in sorted(EvaluationFolder(folder).drawings(), key=lambda each: (each.prompt_id, each.seed)):
-        strict.setdefault(drawing.task, []).append((drawing.prompt_id, drawing.strict))
-    record["strict"] = strict
-    return record
+    def write(self) -> str:
+        """The tables, also in ``tables.md``."""
+        text = tables(self.results)
+        write_whole(self.results / "tables.md", text + "\n")
+        return text
 
 
 @contextmanager
@@ -212,15 +181,9 @@ def _is_clean(report: Path) -> bool:
     return report.exists() and not json.loads(report.read_text())["audit"]["findings"]
 
 
-def _command(module: str, *words: str) -> None:
-    print(" ".join(("python -m", module, *words)), flush=True)
-    if code := subprocess.run([sys.executable, "-m", module, *words], check=False).returncode:
-        raise Failed(code)
-
-
-def _fail(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 1
+def main(arguments: Sequence[str]) -> int:
+    """The command; the exit code, 0 if it did what was asked."""
+    return run({name: Bench(name=name, size=size) for name, size in SIZES.items()}, arguments)
 
 
 if __name__ == "__main__":

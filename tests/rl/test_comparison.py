@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_module
 
 from strokes.agents.command import settings_from
 from strokes.agents.load import NANO
-from strokes.rl import comparison
+from strokes.rl import comparison, grid
 from strokes.rl.compare_table import measured
 from strokes.rl.comparison import Bench, main
 from strokes.rl.comparison_methods import METHODS, RUNS, SIZES
@@ -57,7 +57,7 @@ def place(tmp_path, monkeypatch):
         (out / "metrics.json").write_text('{"examples": 300}')
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(comparison.subprocess, "run", run)
+    monkeypatch.setattr(grid.subprocess, "run", run)
     return SimpleNamespace(work=tmp_path / "work", results=tmp_path / "results", commands=commands)
 
 
@@ -115,15 +115,15 @@ def test_a_search_after_learning_draws_as_many_as_make_up_the_budget(place):
 
 
 def test_a_killed_cell_goes_on_where_it_stood(place, monkeypatch):
-    running = comparison.subprocess.run
+    running = grid.subprocess.run
 
     def killed(command, **_):
         return SimpleNamespace(returncode=143) if "evaluate" in command[2] else running(command)
 
-    monkeypatch.setattr(comparison.subprocess, "run", killed)
+    monkeypatch.setattr(grid.subprocess, "run", killed)
     assert main(["dpo", "0"]) == 143 and not path_of(place.results / "nano", "dpo", 0).exists()
     place.commands.clear()
-    monkeypatch.setattr(comparison.subprocess, "run", running)
+    monkeypatch.setattr(grid.subprocess, "run", running)
     assert main(["dpo", "0"]) == 0 and [module for module, _ in place.commands] == ["evaluate"]
 
 
