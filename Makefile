@@ -28,10 +28,11 @@ lint: $(READY)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-# The next cell of each grid that docs/results does not hold yet: the paper's tables, and those of docs/rl.md.
+# The next cell of each grid that docs/results does not hold yet: the paper's tables, those of docs/rl.md, and of docs/parm.md.
 experiments: $(READY)
 	.venv/bin/python -m strokes.rl.reproduction $(ARGS)
 	.venv/bin/python -m strokes.rl.experiments
+	.venv/bin/python -m strokes.rl.comparison
 
 bench: $(READY)
 	.venv/bin/python -m pytest -m bench -s $(ARGS)
