@@ -19,12 +19,18 @@ def painter_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the policy that draws for a search.
 
     Raises:
-        ValueError: There is no such painter, or ``like`` is asked for with one whose drawings are not of one image.
+        ValueError: There is no such painter, or ``like`` is asked for with one whose drawings are not of one image, and
+            nobody tells what they cost; ``unit`` without ``like``.
     """
     painter = settings["painter"]
     check_choice("policy.painter", painter, PAINTERS)
-    if settings.get("like") is not None and painter != "one-shot":
-        raise ValueError(f"Expected policy.like with policy.painter=one-shot alone, got {painter}; set policy.n.")
+    like, unit = (settings.get(key) for key in ("like", "unit"))
+    if like is not None and unit is None and painter != "one-shot":
+        raise ValueError(
+            f"Expected policy.unit, an evaluation of who draws, with policy.like and policy.painter={painter}, got none."
+        )
+    if unit is not None and like is None:
+        raise ValueError(f"Expected policy.unit with policy.like alone, got {unit!r}.")
     return {**settings, "name": "one-shot" if painter == "one-shot" else "bagel-tiny"}
 
 

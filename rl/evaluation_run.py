@@ -54,8 +54,8 @@ class EvaluationRun:
         self.record = {
             **asdict(settings),
             "checkpoint": fingerprint(checkpoint_of(policy)) if "path" in policy else None,
-            "drawings_per_canvas": matched(policy["like"], settings.steps) if policy.get("like") else None,
-            **_verifier(policy),
+            "drawings_per_canvas": _drawings_per_canvas(settings),
+            **verifier_fingerprints(policy),
         }
         self.store = EvaluationFolder(folder)
         self.store.check(self.record)
@@ -142,7 +142,12 @@ def _chunks(benchmark: Benchmark, settings: Settings) -> list[list[Errand]]:
     return [errands[k : k + size] for errands in tasks.values() for k in range(0, len(errands), size)]
 
 
-def _verifier(policy: Mapping[str, Any]) -> dict[str, str]:
+def _drawings_per_canvas(settings: Settings) -> dict[str, int] | None:
+    policy = settings.policy
+    return matched(policy["like"], policy.get("unit"), settings.steps) if policy.get("like") else None
+
+
+def verifier_fingerprints(policy: Mapping[str, Any]) -> dict[str, str]:
     """Fingerprints of the weights that a search asks, where they are not those that draw."""
     folders = {name: policy.get("verifier", {}).get(name) for name in ("path", "adapter")}
     return {f"verifier_{name}": fingerprint(folder) for name, folder in folders.items() if folder is not None}

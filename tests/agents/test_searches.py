@@ -115,7 +115,8 @@ def test_what_is_looked_at_can_be_set():
         ("parm", "policy.rule=pruned-late", "rule among released, pruned"),
         ("parm-plus", "policy.reflections=4", "reflections in"),
         ("parm", "policy.painter=monet", "policy.painter among one-shot, strokes, got 'monet'"),
-        ("parm-plus", "policy.like=somewhere", "policy.like with policy.painter=one-shot alone"),
+        ("parm-plus", "policy.like=somewhere", "policy.unit, an evaluation of who draws, with policy.like and"),
+        ("parm", "policy.unit=somewhere", "policy.unit with policy.like alone, got 'somewhere'"),
         ("beam", "policy.width=0", "policy.width to be an integer of at least 1"),
     ],
 )

@@ -275,7 +275,7 @@ def folders(tmp_path):
 
     def write(name, drawings, **settings):
         settings = {"benchmark": {"name": "scenes"}, "split": "heldout", "size": 48, "seed": 0, **settings}
-        settings |= {"policy": {"name": name}}
+        settings["policy"] = {"name": name, **settings.get("policy", {})}
         EvaluationFolder(tmp_path / name).add(0, drawings, [Transcript(prompt="x", size=48)], settings)
         return str(tmp_path / name)
 
@@ -284,14 +284,28 @@ def folders(tmp_path):
 
 def test_a_search_draws_what_another_evaluation_cost(folders):
     like = folders("a", marks("colors", [1.0, 1.0], steps=17) + marks("position", [1.0], steps=40))
-    nums = matched(like, 12)
+    nums = matched(like, None, 12)
     assert nums == {"colors": 1, "position": 3}
     search = BestOfN(ScriptedPainter(), 4, SceneReward())
     assert at_equal_cost(search, nums, "position").n == 3 and at_equal_cost(search, None, "position") is search
     with pytest.raises(ValueError, match="that drew counting, got colors, position"):
         at_equal_cost(search, nums, "counting")
     with pytest.raises(ValueError, match="a policy that samples"):
-        matched(folders("b", marks("colors", [1.0], steps=0)), 12)
+        matched(folders("b", marks("colors", [1.0], steps=0)), None, 12)
+
+
+def test_what_one_drawing_of_a_search_costs_is_told_by_an_evaluation(folders):
+    like = folders("like", marks("colors", [1.0], steps=240) + marks("position", [1.0], steps=240))
+    strokes = folders("strokes", marks("colors", [1.0, 1.0], steps=12) + marks("position", [1.0, 0.0], steps=27))
+    assert matched(like, strokes, 12) == {"colors": 20, "position": 9}
+    pruned = marks("colors", [1.0], steps=60) + marks("position", [1.0], steps=240)
+    assert matched(like, folders("pruned", pruned, policy={"n": 20}), 12) == {"colors": 80, "position": 20}
+    again = folders("again", pruned, policy={"n": 4}, drawings_per_canvas={"colors": 10, "position": 20})
+    assert matched(like, again, 12) == {"colors": 40, "position": 20}
+    with pytest.raises(ValueError, match="policy.unit to be an evaluation that drew position, got"):
+        matched(like, folders("narrow", marks("colors", [1.0])), 12)
+    with pytest.raises(ValueError, match="policy.unit to be an evaluation of a policy that samples"):
+        matched(like, folders("idle", marks("colors", [1.0], steps=0)), 12)
 
 
 def marks(task, values, steps=12):
