@@ -161,10 +161,11 @@ def _findings(records: Records) -> str:
 
 
 def _conduct(records: Records) -> str:
-    """How the scores came about: truth of plans and sketches, what inspections and refinements did."""
+    """How the scores came about: truth of plans and sketches, what inspections and refinements did, and training."""
+    names = "plans true | sketches true | precision | recall | refinements | helped | hurt | images"
     lines = ["## How they came about", ""]
-    lines.append("| | plans true | sketches true | precision | recall | refinements | helped | hurt | images |")
-    lines.append("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    lines.append(f"| | {names} | million tokens | minutes of training |")
+    lines.append(f"|---|{'---:|' * 10}")
     for experiment, cells in records.items():
         every = [_means(cell) for cell in cells]
         means = [[value for value in column if value is not None] for column in zip(*every, strict=True)]
@@ -174,7 +175,7 @@ def _conduct(records: Records) -> str:
 
 
 def _means(cell: Mapping[str, Any]) -> list[float | None]:
-    evaluation = cell["evaluation"]
+    evaluation, training = cell["evaluation"], cell.get("training")
     conduct, looked, redone = evaluation["conduct"], evaluation["inspections"], evaluation["refinements"]
     overall = next(row for row in conduct if row["task"] == OVERALL)
     return [
@@ -182,6 +183,8 @@ def _means(cell: Mapping[str, Any]) -> list[float | None]:
         *(looked[name] for name in ("precision", "recall")),
         *(redone[name] for name in ("judged", "helped", "hurt")),
         _overall(cell)["images"],
+        training["tokens"] / 1e6 if training else None,
+        training["seconds"] / 60 if training else None,
     ]
 
 
