@@ -7,7 +7,8 @@ does not matter: a model that can be asked yes or no, such as the policy's own u
 (``AnsweringVerifier``), a judge behind a server (``RemoteVerifier``), or the exact world (``ExactVerifier``).
 
 PARM samples its answers at temperature 1, so that an image asked about twice may be called both. Here an answer is the
-more probable word, and its probability is kept beside it: what is searched and learnt from does not depend on luck.
+more probable word, and its probability is kept beside it: what is learnt from does not depend on luck. Searches "as
+released" sample, see ``sampled``.
 """
 
 import json
@@ -157,8 +158,8 @@ def _outcome(look: Look) -> Opinion:
     return _exact(judgement.is_right, judgement.correction or judgement.explanation)
 
 
-OUTCOME = -1
-"""Stands for the outcome among emissions."""
+Place = tuple[int, int]
+"""Number of a transcript, and of an emission in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +167,21 @@ class ParmReward:
     """PARM as a reward of the whole process: the outcome, and what every image did for its chances.
 
     The outcome is the probability that the picture is what the prompt asks for, 0 where a drawing ended without one. An
-    accepted image earns by how much it raised the probability that the drawing still can become it, in [-1, 1]:
+    accepted image that is clear earns by how much it raised the probability that the drawing still can become it, in
+    [-1, 1]:
 
-        process · (potential(image) - potential(last canvas)),    before the first canvas 1/2.
+        process · (potential(image) - potential(last clear canvas)),    before the first clear one 1/2.
 
-    The sum over a drawing is its outcome plus what the last image is above an even chance, so that going back and
-    forth earns nothing. A verdict that could not be had is ``None``, and so is the gain over it: the learner leaves
-    both out. Illegal emissions and those from outside earn nothing; a canvas given from outside is asked about all the
-    same, as what the next image starts from. Where ``process``
-    is 0, nothing but the outcome is asked.
+    One that is not clear earns nothing, as PARM asks about potential only then: a blank canvas contradicts no prompt,
+    and would earn half otherwise. The sum over a drawing is its outcome plus what the last clear image is above an even
+    chance, so that going back and forth earns nothing. That last chance is not taken back at the end, as shaping
+    without any effect on what is best (A. Ng et al., ICML 1999) would: under rewards-to-go, which sum up to the end,
+    taking it back would cancel the gain of the very image that is credited, and leave a baseline. The price is a bias:
+    at ``process`` 1 whoever stops on a good beginning is paid as one who goes on and is right every second time.
+
+    A verdict that could not be had is ``None``, and so is the gain over it: the learner leaves both out. Illegal
+    emissions and those from outside earn nothing; a canvas given from outside is asked about all the same, as what the
+    next image starts from. Where ``process`` is 0, nothing but the outcome is asked.
 
     The released training adds "PARM guidance" to its DPO, a loss on the verifier's probability for an image that was
     sampled without gradient and turned into a plain number: a constant, which teaches nothing. Here the same
@@ -188,40 +195,58 @@ class ParmReward:
 
     def __call__(self, transcripts: Sequence[Transcript]) -> list[Score]:
         """One score for each transcript, in order."""
-        given: list[dict[int, Opinion]] = [{} for _ in transcripts]
         images = [(i, k) for i, each in enumerate(transcripts) for k in _images(each) if self.process]
-        for (i, k), opinion in zip(images, self._asked("potential", transcripts, images), strict=True):
-            given[i][k] = opinion
+        clarity = self._asked("clarity", transcripts, images)
+        clear = [place for place in images if clarity[place].said]
+        potential = self._asked("potential", transcripts, clear)
         drawn = [(i, _images(each)[-1]) for i, each in enumerate(transcripts) if each.canvas is not None]
-        for (i, _), opinion in zip(drawn, self._asked("outcome", transcripts, drawn), strict=True):
-            given[i][OUTCOME] = opinion
-        return [self._score(each, opinions) for each, opinions in zip(transcripts, given, strict=True)]
+        outcome = self._asked("outcome", transcripts, drawn)
+        scores = []
+        for i, transcript in enumerate(transcripts):
+            chances = {
+                k: None if opinion.said is None else potential[i, k].p_yes
+                for (j, k), opinion in clarity.items()
+                if j == i and opinion.said is not False
+            }
+            ends = [opinion.p_yes for (j, _), opinion in outcome.items() if j == i]
+            bills = [o.cost for each in (clarity, potential, outcome) for (j, _), o in each.items() if j == i]
+            cost = sum(bills, Cost(questions=len(bills)))
+            scores.append(self._score(transcript, chances, ends, cost))
+        return scores
 
     def _asked(
-        self, question: VerifierQuestion, transcripts: Sequence[Transcript], places: Sequence[tuple[int, int]]
-    ) -> list[Opinion]:
-        """What the verifier says of emissions ``k`` of transcripts ``i``, both accepted images."""
+        self, question: VerifierQuestion, transcripts: Sequence[Transcript], places: Sequence[Place]
+    ) -> dict[Place, Opinion]:
+        """What the verifier says of accepted images."""
         looks = []
         for i, k in places:
             transcript = transcripts[i]
             image = transcript.emissions[k].content
             assert not isinstance(image, str)
             looks.append(Look(transcript.prompt, image, transcript.meta))
-        return self.verifier.ask(question, looks) if looks else []
+        return dict(zip(places, self.verifier.ask(question, looks) if looks else [], strict=True))
 
-    def _score(self, transcript: Transcript, opinions: Mapping[int, Opinion]) -> Score:
+    def _score(
+        self, transcript: Transcript, chances: Mapping[int, float | None], ends: Sequence[float | None], cost: Cost
+    ) -> Score:
+        """Args:
+
+        transcript: Of one drawing.
+        chances: Of its clear images, by emission; ``None``: no verdict, on clarity or on potential.
+        ends: The verdict on its outcome; none where there is no picture.
+        cost: Of all of them.
+        """
         steps: list[Mapping[str, float | None]] = []
         pay: list[float | None] = []
         last: float | None = 0.5
         for k, entry in enumerate(transcript.emissions):
-            chance = opinions[k].p_yes if k in opinions else None
+            chance = chances.get(k, last)
             gain = None if chance is None or last is None else chance - last
-            earns = k in opinions and not entry.outside
+            earns = k in chances and not entry.outside
             steps.append({"potential": gain} if earns else {})
             pay.append(0.0 if not earns else None if gain is None else self.process * gain)
-            last = chance if k in opinions else last
-        total = opinions[OUTCOME].p_yes if OUTCOME in opinions else (None if transcript.ended is None else 0.0)
-        cost = sum((opinion.cost for opinion in opinions.values()), Cost(questions=len(opinions)))
+            last = chance
+        total = ends[0] if ends else (None if transcript.ended is None else 0.0)
         return Score(total=total, terms={"outcome": total}, steps=tuple(steps), pay=tuple(pay), cost=cost)
 
 

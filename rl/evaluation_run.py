@@ -161,7 +161,7 @@ def _make_policy(settings: Settings) -> Callable[[], Policy]:
         steps=settings.steps,
         guidance=settings.guidance,
         score_fn=search_judge(settings.policy, settings.judge),
-        verifier=search_verifier(settings.policy, settings.judge),
+        verifier=search_verifier(settings.policy, settings.judge, settings.seed),
         chat=chat_of(settings.policy, settings.judge),
     )
 

@@ -19,6 +19,7 @@ from ..rewards.judge import JudgeClient
 from ..rewards.judge_settings import JudgeSettings
 from ..rewards.judged import JudgedReward
 from ..rewards.parm import AnsweringVerifier, ExactVerifier, ParmReward, RemoteVerifier
+from ..rewards.sampled import Sampled
 from ..rewards.scenes import SceneReward
 from .reward_settings import CRITICS, RewardSettings
 
@@ -75,9 +76,23 @@ def search_judge(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Reward:
     return JudgedReward(critic=make_critic(name, judge, policy), is_outcome_only=True)
 
 
-def search_verifier(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Verifier | None:
-    """Who is asked about the unfinished drawings of a search; ``None``: nobody has to be."""
-    return make_verifier(policy, judge) if policy["name"] in SEARCHES and policy["name"] != "best-of-n" else None
+def search_verifier(policy: Mapping[str, Any], judge: Mapping[str, Any], seed: int = 0) -> Verifier | None:
+    """Who is asked about the unfinished drawings of a search; ``None``: nobody has to be.
+
+    Args:
+        policy: The search.
+        judge: The server of a remote verifier.
+        seed: Decides the words of a verifier whose answers are sampled.
+
+    Raises:
+        ValueError: ``policy.verifier`` names nobody, or its ``sampled`` is neither true nor false.
+    """
+    if policy["name"] not in SEARCHES or policy["name"] == "best-of-n":
+        return None
+    verifier, is_sampled = make_verifier(policy, judge), policy["verifier"].get("sampled", False)
+    if type(is_sampled) is not bool:
+        raise ValueError(f"Expected policy.verifier.sampled to be true or false, got {is_sampled!r}.")
+    return Sampled(verifier=verifier, seed=seed) if is_sampled else verifier
 
 
 def make_verifier(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> Verifier:

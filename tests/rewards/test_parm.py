@@ -105,15 +105,20 @@ def test_a_remote_judge_is_asked_with_guards_and_paid():
 
 
 class Chances:
-    """A verifier that reads its probabilities off an image's first pixel: red is potential, blue the outcome."""
+    """A verifier that reads its probabilities off an image's first pixel: red is potential, blue the outcome.
+
+    All but blank images are clear.
+    """
 
     def __init__(self, *, silent=()):
         self.silent, self.asked = silent, []
 
     def ask(self, question, looks):
         self.asked += [question] * len(looks)
-        channel = {"potential": 0, "outcome": 2}[question]
+        channel = {"clarity": 1, "potential": 0, "outcome": 2}[question]
         p_yes = [float(look.image[0, 0, channel]) / 200 for look in looks]
+        if question == "clarity":
+            p_yes = [0.0 if (look.image == 255).all() else 1.0 for look in looks]
         return [
             Opinion(said=None, cost=Cost(calls=1))
             if question in self.silent or p > 1
@@ -144,7 +149,7 @@ def test_every_image_earns_what_it_did_for_the_chances():
     assert found.steps[4] == pytest.approx({"potential": -0.5}) and found.steps[5] == {}
     assert found.total == pytest.approx(0.7) and found.terms == {"outcome": found.total}
     assert sum(found.pay) == pytest.approx(0.9 - 0.5)
-    assert (found.cost.calls, found.cost.questions) == (4, 4)
+    assert (found.cost.calls, found.cost.questions) == (7, 7)  # three images, two questions each, and the outcome
     assert sum(score(drawing, process=0.25).pay) == pytest.approx(0.25 * 0.4)
 
 
@@ -153,6 +158,7 @@ def test_a_missing_verdict_is_missing_and_so_is_the_gain_over_it():
     assert [found.is_missing(k) for k in range(7)] == [False, False, False, False, True, False, True]
     assert found.pay[1] == pytest.approx(0.3) and found.total == 0
     assert score(told(HALF, canvas(0.8)), Chances(silent=["outcome"])).total is None
+    assert score(told(HALF, canvas(0.8)), Chances(silent=["clarity"])).is_missing(1)
 
 
 def test_what_is_illegal_or_from_outside_earns_nothing():
@@ -178,6 +184,24 @@ def test_without_weight_on_the_process_only_the_outcome_is_asked():
 def test_the_exact_world_pays_sketches_on_the_way():
     found = score(told(HALF, draw(CIRCLE), DONE, REST, draw(CIRCLE, GREEN), FAULT, BOTH_SHAPES, ""), ExactVerifier())
     assert found.pay == (0, 0.5, 0, 0, -1, 0, 1, 0) and found.total == 1
+
+
+def test_what_cannot_be_read_earns_nothing():
+    assert score(told(HALF, WHITE), ExactVerifier()).pay == (0, 0)  # and would have contradicted no prompt
+    assert score(told(HALF, NOISE, DONE, REST, BOTH_SHAPES), ExactVerifier()).pay == (0, 0, 0, 0, 0.5)
+    verifier, drawing = Chances(), told(HALF, canvas(0.8), DONE, REST, WHITE, FAULT, canvas(0.9, outcome=0.7), "")
+    assert score(drawing, verifier).pay == pytest.approx((0, 0.3, 0, 0, 0, 0, 0.1, 0))
+    assert verifier.asked == ["clarity"] * 3 + ["potential"] * 2 + ["outcome"]
+
+
+def test_a_complete_drawing_is_paid_more_than_a_good_beginning():
+    def paid(*said):
+        found = score(told(*said), ExactVerifier())
+        return found.total + sum(found.pay)
+
+    whole, begun, wrong = paid(BOTH, BOTH_SHAPES), paid(HALF, draw(CIRCLE)), paid(BOTH, draw(CIRCLE, GREEN))
+    assert (whole, begun, wrong) == (1.5, 0.5, -0.5)
+    assert begun == (whole + wrong) / 2  # the bias that is documented
 
 
 def test_the_reward_travels():

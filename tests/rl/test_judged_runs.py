@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_module
 from safetensors.torch import load_file
 
 from strokes.agents.load import checkpoint_of
 from strokes.rewards.parm import ExactVerifier, RemoteVerifier
+from strokes.rewards.sampled import Sampled
 from strokes.rl.judges import make_reward, search_judge, search_verifier
 from strokes.rl.train import observers, train
 
@@ -133,8 +135,20 @@ def test_a_search_may_ask_whom_it_likes(small, tmp_path):
     assert (own.path, own.adapter) == (str(checkpoint_of(settings.policy)), "somewhere")
     assert pickle.loads(pickle.dumps(own)) == own
     assert search_verifier(settings.policy, settings.judge) is None
+    sampled = asks("exact", sampled=True)
+    assert isinstance(sampled, Sampled) and isinstance(sampled.verifier, ExactVerifier)
     with pytest.raises(ValueError, match="among remote, exact, policy, got 'me'"):
         asks("me")
+    with pytest.raises(ValueError, match="sampled to be true or false, got 'maybe'"):
+        asks("exact", sampled="maybe")
+
+
+def test_parm_samples_its_answers_as_released_alone():
+    def is_sampled(name):
+        with initialize_config_module("strokes.configs", version_base="1.3"):
+            return compose("evaluate", [f"policy={name}"]).policy.verifier.sampled
+
+    assert [is_sampled(name) for name in ("parm", "parm-plus", "parm-pruned")] == [True, True, False]
 
 
 @pytest.mark.slow
