@@ -21,6 +21,9 @@ from .bagel import flow
 from .bagel.sample import Sampling
 from .trajectory import Trajectory
 
+DOMAIN = 0xF04D
+"""Before every seed, so that no stream of random numbers here is one that a sampler draws images and words with."""
+
 
 class ForwardState(NamedTuple):
     """An image noised to a time."""
@@ -45,11 +48,17 @@ class ForwardState(NamedTuple):
         return self.noise - self.clean
 
 
+def times_of(sampling: Sampling) -> list[float]:
+    """Times at which states may be, falling from 1."""
+    return flow.schedule(sampling.num_timesteps, sampling.timestep_shift)[:-1].tolist()
+
+
 def forward_states(trajectory: Trajectory, sampling: Sampling, num: int, seed: Sequence[int]) -> list[ForwardState]:
     """States of every image that the policy drew, ``num`` of each, in the order of the images.
 
-    Times and noise of the i-th image depend on ``seed`` and i alone: two trajectories given one seed share the times,
-    and where their images are of one size, the noise too.
+    Times and noise of the i-th image depend on ``seed`` and i alone, and are independent of what drew it, whatever the
+    seed: two trajectories given one seed share, i-th image with i-th image, the times, and where these are of one size,
+    the noise too.
 
     Args:
         trajectory: Finished, with latents (``Interleaved(is_recorded=True)``).
@@ -60,7 +69,7 @@ def forward_states(trajectory: Trajectory, sampling: Sampling, num: int, seed: S
     Raises:
         ValueError: More states than times, or an image without its latent.
     """
-    times = flow.schedule(sampling.num_timesteps, sampling.timestep_shift)[:-1].tolist()
+    times = times_of(sampling)
     if not 0 < num <= len(times):
         raise ValueError(
             f"Expected between 1 and {len(times)} states of an image, as it has sampling steps, got {num}."
@@ -72,7 +81,7 @@ def forward_states(trajectory: Trajectory, sampling: Sampling, num: int, seed: S
             raise ValueError(
                 f"Expected the latent of emission {k}, which is learnt from; draw with Interleaved(is_recorded=True)."
             )
-        rng = np.random.default_rng(np.random.SeedSequence((*seed, i)))
+        rng = np.random.default_rng(np.random.SeedSequence((DOMAIN, *seed, i)))
         clean = reply.latent.float()
         for run in np.array_split(np.arange(len(times)), num):
             noise = torch.from_numpy(rng.standard_normal(tuple(clean.shape), dtype=np.float32))

@@ -50,6 +50,8 @@ class Advantages(NamedTuple):
 
     values: list[np.ndarray]
     """float32 (emissions,) of each trajectory; 0 where nothing was credited."""
+    is_judged: list[np.ndarray]
+    """bool (emissions,) of each: whether a verdict is behind the value; where none is, its 0 says nothing."""
     num_missing: int
     """Verdicts that were missing, counted once for each trajectory and slot."""
     share_masked: float
@@ -88,6 +90,7 @@ def advantages(
     votes, num_missing = _votes(signals)
     spreads = {slot: _spread(list(given.values())) for slot, given in votes.items()}
     values = [np.zeros(count, np.float32) for count in num_emissions]
+    is_judged = [np.zeros(count, bool) for count in num_emissions]
     num_groups = len(signals) // num_generations
     is_idle = [True] * num_groups
     scaled: dict[tuple[int, Hashable], float] = {}
@@ -107,9 +110,10 @@ def advantages(
             if not 0 <= signal.emission < num_emissions[i]:
                 raise ValueError(f"Expected signals for {num_emissions[i]} emissions, got one for {signal.emission}.")
             values[i][signal.emission] += signal.weight * scaled.get((i, signal.slot), 0.0)
+            is_judged[i][signal.emission] |= _is_known(signal.value)
     known = [_is_known(signal.value) for each in signals for signal in each]
     share_masked = 1 - sum(known) / len(known) if known else 0.0
-    return Advantages(values, num_missing, share_masked, sum(is_idle) / max(1, num_groups))
+    return Advantages(values, is_judged, num_missing, share_masked, sum(is_idle) / max(1, num_groups))
 
 
 def _votes(signals: Sequence[Sequence[Signal]]) -> tuple[dict[Hashable, dict[int, float]], int]:

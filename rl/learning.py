@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from transformers import Trainer
 
 from ..agents.bagel.layers import GEN
 from ..agents.replay import Replayed, Replayer
@@ -44,8 +46,8 @@ class FlowShare(Protocol):
         """Whether the reference has to be replayed."""
         ...
 
-    def num_learnt(self, trajectory: Trajectory) -> int:
-        """Steps or states of a trajectory that are learnt from."""
+    def num_learnt(self, trajectory: Trajectory, credit: np.ndarray) -> int:
+        """Steps or states of a trajectory that are learnt from; ``credit`` is NaN where there is no verdict."""
         ...
 
     def replay(self, replayer: Replayer, model: nn.Module, trajectories: Sequence[Trajectory]) -> list[Replayed]:
@@ -60,7 +62,7 @@ class FlowShare(Protocol):
         advantages: Tensor,
         reference: Steps | None,
     ) -> FlowLoss:
-        """The loss of all their steps or states, with advantages and replays of each."""
+        """The loss of all their steps or states, with advantages (NaN: no verdict) and replays of each."""
         ...
 
 
@@ -98,6 +100,24 @@ def rated(model: nn.Module, und_rate: float, gen_rate: float) -> list[dict[str, 
         {"params": [p for name, p in learnt if is_gen(name)], "lr": gen_rate},
     ]
     return [group for group in groups if group["params"]]
+
+
+def make_optimizer(trainer: Trainer, model: nn.Module, gen_rate: float) -> torch.optim.Optimizer:
+    """That of a trainer's settings, in two groups; the und expert learns at ``args.learning_rate``."""
+    kind, options = trainer.get_optimizer_cls_and_kwargs(trainer.args, model)
+    groups = rated(model, trainer.args.learning_rate, gen_rate)
+    decay = {"weight_decay": trainer.args.weight_decay}
+    return kind([{**group, **decay} for group in groups], **options)
+
+
+def no_gradient(model: nn.Module) -> Tensor:
+    """0, with a gradient of 0 for all that learns.
+
+    Without it a batch on which no image was drawn has no gradient at all where only the gen expert learns, and where
+    processes wait for each other's gradients they would wait for ever.
+    """
+    learnt = [p.sum() for p in model.parameters() if p.requires_grad]
+    return 0.0 * torch.stack(learnt).sum()
 
 
 def is_gen(name: str) -> bool:

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,8 +117,8 @@ class FlowObjective:
         """Whether the reference has to be replayed."""
         return self.regulariser is not None
 
-    def num_learnt(self, trajectory: Trajectory) -> int:
-        """Stochastic steps of a trajectory."""
+    def num_learnt(self, trajectory: Trajectory, credit: np.ndarray) -> int:
+        """Stochastic steps of a trajectory, whatever they are credited with."""
         return sum(step.eta > 0 for _, _, reply in trajectory.own() for step in reply.path)
 
     def replay(self, replayer: Replayer, model: nn.Module, trajectories: Sequence[Trajectory]) -> list[Replayed]:
@@ -132,8 +133,8 @@ class FlowObjective:
         advantages: Tensor,
         reference: Steps | None,
     ) -> FlowLoss:
-        """The loss of each step of some trajectories; all that it needs of them is in their steps."""
-        return self(now, old, advantages, reference)
+        """The loss of each step of some trajectories; one without a verdict, NaN, has the advantage 0."""
+        return self(now, old, advantages.nan_to_num(), reference)
 
     def __call__(self, now: Steps, old: Steps | None, advantages: Tensor, reference: Steps | None = None) -> FlowLoss:
         """The loss of each step.

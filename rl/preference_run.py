@@ -15,7 +15,7 @@ from .advantage import Outcome
 from .generations import Generations, Task
 from .guidance import Guide
 from .preference import PreferenceObjective
-from .preference_settings import Guidance
+from .preference_settings import START, Guidance
 from .preference_trainer import Collect, PreferenceTrainer
 from .rounds import Rounds
 from .settings import Settings
@@ -96,4 +96,5 @@ def _generations(settings: Settings, tasks: Sequence[Task], rollouts: Rollouts, 
 def _guide(settings: Settings, guidance: Guidance) -> Guide:
     """The verifier: another copy of the start, with its adapter."""
     path, dtype, device = checkpoint_of(settings.policy), settings.dtype, settings.device
-    return Guide(Understanding.load(path, guidance.adapter, dtype=dtype, device=device), below=guidance.below)
+    adapter = None if guidance.adapter == START else guidance.adapter
+    return Guide(Understanding.load(path, adapter, dtype=dtype, device=device), below=guidance.below)

@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from ..agents.command import NUMBER, check_number
 
+START = "start"
+"""In place of an adapter's folder: the policy's own understanding, as the checkpoint has it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
@@ -12,10 +15,15 @@ class Guidance:
     coef: float
     below: float
     """Greatest time of a state whose estimate is shown."""
-    adapter: str | None
-    """Folder of a verifier's adapter on the policy's checkpoint; ``None``: its understanding as it is."""
+    adapter: str
+    """Folder of a verifier's adapter on the policy's checkpoint; ``START``: its understanding as it is."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.adapter, str) or self.adapter in ("", "???"):
+            raise ValueError(
+                "Expected preference.guidance.adapter to be the folder of a verifier's adapter (python -m "
+                f"strokes.rl.verifier makes one), or {START}, the policy's own understanding, got {self.adapter!r}."
+            )
         check_number("preference.guidance.coef", self.coef, 0, NUMBER)
         check_number("preference.guidance.below", self.below, 0, NUMBER)
         if not (self.coef and self.below):

@@ -19,13 +19,13 @@ from transformers import Trainer, TrainingArguments
 
 from ..agents.bagel.model import Bagel
 from ..agents.replay import Replayer
+from .checkpoints import mark_whole
 from .generations import Generations
 from .guidance import Guide
-from .learning import rated
+from .learning import make_optimizer, no_gradient
 from .preference import Pair, PreferenceObjective
 from .rounds import Rounds
 from .sync import Weights, collect
-from .trainer import WHOLE
 
 Collect = Callable[[int], Weights]
 """Copies the weights of the moment, under a version."""
@@ -126,10 +126,10 @@ class PreferenceTrainer(Trainer):
         self._note(told.metrics, len(pairs))
         loss = told.per_pair.mean()
         if self.guide is not None:
-            guidance = self.guide.loss(plain.get_base_model(), pairs, now, states)
+            guidance = self.guide.loss(plain.get_base_model(), pairs, now, states) / len(pairs)
             self._note({"guidance": float(guidance.detach())}, len(pairs))
             loss = loss + self.guidance * guidance
-        return loss
+        return loss + no_gradient(model)
 
     # Words ------------------------------------------------------------------------------------------
 
@@ -163,12 +163,9 @@ class PreferenceTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Two groups, see ``rl.learning.rated``."""
         if self.optimizer is None:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
-            groups = rated(model or self.model, self.args.learning_rate, self.gen_learning_rate)
-            decay = {"weight_decay": self.args.weight_decay}
-            self.optimizer = kind([{**group, **decay} for group in groups], **options)
+            self.optimizer = make_optimizer(self, model or self.model, self.gen_learning_rate)
         return self.optimizer
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        (Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}" / WHOLE).touch()
+        mark_whole(Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}")

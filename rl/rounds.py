@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from ..agents.trajectory import Trajectory
-from ..rewards.judge import JudgeUnavailable
 from .buffer import load_buffer, save_buffer
 from .generations import Generations
 from .preference import Pair, Paired, pairs_of
+from .verdicts import check_missing
 
 
 class Rounds:
@@ -118,11 +118,7 @@ class Rounds:
 
     def _check(self, drawn: list[Trajectory]) -> None:
         share = sum(self.value(each) is None for each in drawn) / len(drawn)
-        if share > self.max_missing:
-            raise JudgeUnavailable(
-                f"Expected at most {self.max_missing:.0%} of a generation's drawings without a verdict "
-                f"(reward.max_missing), got {share:.0%}; mend the judge, then the same command goes on."
-            )
+        check_missing(share, self.max_missing, "drawings")
 
 
 def _together(parts: list[Paired]) -> Paired:

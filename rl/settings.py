@@ -10,6 +10,7 @@ import torch
 from ..agents.bagel.noise import Noise
 from ..agents.bagel.sample import Sampling
 from ..agents.command import NUMBER, check_choice, check_number
+from ..agents.forward_states import times_of
 from ..agents.load import sampling_of
 from ..agents.lora import Lora
 from ..agents.replay import Prefix
@@ -184,6 +185,8 @@ class Settings:
             )
         if self.preference is not None:
             self._check_preference(self.preference)
+        if self.flow.nft is not None:
+            self._check_states("flow.nft", self.flow.nft.states)
         if unknown := set(self.tasks or ()) - set(TAGS):
             raise ValueError(f"Expected tasks among {', '.join(TAGS)}, got {', '.join(sorted(unknown))}.")
         if self.prompts * self.group % self.updates:
@@ -197,15 +200,40 @@ class Settings:
             raise ValueError(
                 "Expected lora with preference (the reference is the model without its adapters), got lora=null."
             )
-        if self.flow.nft is not None or self.updates * self.iterations != 1 or self.rollout.staleness:
+        text, flow = self.text, self.flow
+        needed = {
+            "updates=1": self.updates == 1,
+            "iterations=1": self.iterations == 1,
+            "rollout.staleness=0": self.rollout.staleness == 0,
+            "credit.name=outcome": self.credit.name == "outcome",
+            "text.coef=1": text.coef == 1,
+            "text.beta=0": text.beta == 0,
+            "text.epsilon_high=null": text.epsilon_high is None,
+            "flow.coef=1": flow.coef == 1,
+            "flow.form=nats": flow.form == "nats",
+            "flow.clip=null": flow.clip is None,
+            "flow.regulariser=null": flow.regulariser is None,
+        }
+        if wrong := [word for word, holds in needed.items() if not holds]:
             raise ValueError(
-                "Expected flow.nft=null, updates=1, iterations=1 and rollout.staleness=0 with preference, which has "
-                "rounds and epochs of its own."
+                f"Expected {', '.join(wrong)} with preference, which has rounds, epochs and a loss of its own and no "
+                "use for another value."
+            )
+        self._check_states("preference", preference.states)
+        guidance, latest = preference.guidance, min(times_of(self.sampling))
+        if guidance is not None and guidance.below < latest:
+            raise ValueError(
+                f"Expected preference.guidance.below of at least {latest:.3g}, the latest time at which an image is "
+                f"noised with num_steps={self.num_steps}, got {guidance.below}."
             )
         if self.steps % preference.rounds:
             raise ValueError(f"Expected steps to be a multiple of preference.rounds, got {self.steps}.")
         if self.micro_batch % 2:
             raise ValueError(f"Expected an even micro_batch with preference, for pairs, got {self.micro_batch}.")
+
+    def _check_states(self, where: str, states: int) -> None:
+        if states > self.num_steps:
+            raise ValueError(f"Expected {where}.states of at most num_steps, {self.num_steps}, got {states}.")
 
     def gradient_accumulation(self, num_processes: int) -> int:
         """Micro-batches of one update in each process.

@@ -34,6 +34,7 @@ from ..rewards.scenes import SceneReward
 from .advantage import Combined, CreditRule, Improvement, Outcome, RewardToGo
 from .average import Average
 from .callbacks import Terminal, Watch
+from .checkpoints import WHOLE
 from .flow_settings import Flow
 from .forward import ForwardObjective
 from .hacking import HackingMonitor
@@ -46,7 +47,7 @@ from .preference_run import preference_trainer
 from .preference_trainer import PreferenceTrainer
 from .run_report import write_run_report
 from .settings import Credit, Settings
-from .trainer import WHOLE, StrokesTrainer
+from .trainer import StrokesTrainer
 from .workers import LocalRollouts, RayRollouts, Rollouts, RolloutWorker
 
 PLACES = {"rollout.kind", "rollout.workers", "rollout.address", "rollout.gpus"}
@@ -105,7 +106,7 @@ def make_trainer(settings: Settings, folder: Path, stop: threading.Event) -> Str
     learning = Learning(
         credit=credit_rule(settings.credit),
         objective=objective(settings.flow, settings.sampling),
-        average=None if settings.flow.nft is None else Average(settings.flow.nft.schedule),
+        average=_average(settings),
         text_coef=settings.text.coef,
         flow_coef=settings.flow.coef,
         gen_learning_rate=settings.flow.lr,
@@ -258,6 +259,12 @@ def objective(flow: Flow, sampling: Sampling) -> FlowShare:
         return ForwardObjective(sampling=sampling, mix=flow.nft.mix, penalty=flow.beta, num_states=flow.nft.states)
     clips = {} if flow.clip is None else {"clip_low": flow.clip, "clip_high": flow.clip}
     return FlowObjective(form=cast(Form, flow.form), regulariser=flow.regulariser, beta=flow.beta, **clips)
+
+
+def _average(settings: Settings) -> Average | None:
+    """What draws, where that is not what learns."""
+    nft = settings.flow.nft
+    return None if nft is None else Average(nft.schedule, steps=settings.steps_per_generation)
 
 
 def latest_checkpoint(folder: Path) -> str | None:

@@ -26,7 +26,6 @@ import torch
 import trl
 from accelerate.utils import gather_object
 from datasets import Dataset
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOConfig, GRPOTrainer
@@ -35,20 +34,15 @@ from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.replay import Replayed, Replayer
 from ..agents.trajectory import Trajectory
-from ..rewards.judge import JudgeUnavailable
 from .advantage import advantages
-from .buffer import resumed, save_buffer
+from .checkpoints import load_learnt, load_rollouts, save_learnt, save_rollouts
 from .gauges import Gauges
 from .generations import Generations, Task
-from .learning import Learning, rated
+from .learning import Learning, make_optimizer, no_gradient
 from .loss import Steps
 from .sync import collect, swapped
+from .verdicts import check_missing
 from .workers import Rollouts
-
-WHOLE = "whole"
-"""A file in every checkpoint whose parts, of all processes, are there."""
-LEARNT = "learnt.safetensors"
-"""All weights that learn, in their own precision, where there are no adapters."""
 
 
 class StrokesTrainer(GRPOTrainer):
@@ -155,14 +149,15 @@ class StrokesTrainer(GRPOTrainer):
         self._replayed = None
         out = super()._generate_and_score_completions(inputs)
         drawn, width = self._drawn, out["completion_ids"].shape[1]
-        credits = self._credit(drawn)
+        judged = self._credit(drawn)
+        credits = [np.nan_to_num(values) for values in judged]
         out["trajectories"] = drawn
-        out["credits"] = credits
+        out["credits"] = judged
         out["advantages"] = pad_sequence([_per_token(*pair) for pair in zip(drawn, credits, strict=True)], True)
         out["advantages"] = torch.nn.functional.pad(out["advantages"], (0, width - out["advantages"].shape[1])).to(
             self.accelerator.device
         )
-        learnt = sum(map(self.learning.objective.num_learnt, drawn))
+        learnt = sum(map(self.learning.objective.num_learnt, drawn, judged))
         steps = torch.tensor(float(learnt), device=self.accelerator.device)
         out["num_flow_steps"] = self.accelerator.gather(steps).sum()
         for name in ("old_per_token_logps", "ref_per_token_logps"):  # placeholders, see `_anchor`
@@ -173,7 +168,10 @@ class StrokesTrainer(GRPOTrainer):
         return out
 
     def _credit(self, drawn: Sequence[Trajectory]) -> list[np.ndarray]:
-        """Advantages of every emission of this process's trajectories, by groups of the whole generation."""
+        """Advantages of every emission of this process's trajectories, by groups of the whole generation.
+
+        NaN where there is no verdict.
+        """
         signals = [list(self.learning.credit(trajectory)) for trajectory in drawn]
         lengths = [len(trajectory.replies) for trajectory in drawn]
         if self.accelerator.num_processes > 1:
@@ -182,13 +180,10 @@ class StrokesTrainer(GRPOTrainer):
         self.gauges.note("credit/missing", scaled.num_missing)
         self.gauges.note("credit/masked", scaled.share_masked)
         self.gauges.note("credit/idle_groups", scaled.share_idle)
-        if scaled.share_masked > self.learning.max_missing:
-            raise JudgeUnavailable(
-                f"Expected at most {self.learning.max_missing:.0%} of a generation's emissions without a verdict "
-                f"(reward.max_missing), got {scaled.share_masked:.0%}; mend the judge, then the same command goes on."
-            )
+        check_missing(scaled.share_masked, self.learning.max_missing, "emissions")
         first = self.accelerator.process_index * len(drawn)
-        return scaled.values[first : first + len(drawn)]
+        told = zip(scaled.values, scaled.is_judged, strict=True)
+        return [np.where(is_judged, values, np.float32(np.nan)) for values, is_judged in told][first:][: len(drawn)]
 
     # Replay -----------------------------------------------------------------------------------------
 
@@ -249,9 +244,10 @@ class StrokesTrainer(GRPOTrainer):
             self._replayed = replayed
         loss = self.learning.text_coef * super()._compute_loss(model, inputs)
         loss = loss + self.learning.flow_coef * self._flow_loss(inputs, replayed)
-        if self.accelerator.num_processes > 1:
-            # Processes wait for each other's gradients: without an image, too, there must be one for the gen expert.
-            loss = loss + 0.0 * sum(p.sum() for p in model.parameters() if p.requires_grad)
+        loss = loss + no_gradient(model)
+        if "old_per_token_logps" in inputs:
+            apart = self._padded([each.logps.detach() for each in replayed], inputs) - inputs["old_per_token_logps"]
+            self._note("text/log_ratio_max", float(apart.abs().max()))
         if self.state.global_step <= self._fresh_until and not self._draws_apart:
             self.gauges.drift(inputs["trajectories"], replayed)  # the weights are still those that drew
         return loss
@@ -277,33 +273,33 @@ class StrokesTrainer(GRPOTrainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """Two groups, see ``rl.learning.rated``."""
         if self.optimizer is None:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, model or self.model)
             gen_rate = self.learning.gen_learning_rate
-            rate = self.args.learning_rate
-            groups = rated(model or self.model, rate, rate if gen_rate is None else gen_rate)
-            decay = {"weight_decay": self.args.weight_decay}
-            self.optimizer = kind([{**group, **decay} for group in groups], **options)
+            rate = self.args.learning_rate if gen_rate is None else gen_rate
+            self.optimizer = make_optimizer(self, model or self.model, rate)
         return self.optimizer
 
     # Checkpoints ------------------------------------------------------------------------------------
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Adapters as PEFT writes them; a whole model in BAGEL's layout, and exactly in ``learnt.safetensors``."""
+        """Adapters as PEFT writes them; a whole model in BAGEL's layout, and exactly beside it."""
         super()._save(output_dir, state_dict)
         if not self._has_adapters:
-            learnt = {name: p.detach().cpu() for name, p in self.model.named_parameters() if p.requires_grad}
-            save_file(learnt, Path(output_dir or self.args.output_dir) / LEARNT)
+            save_learnt(self.model, Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self._has_adapters:
             return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.model.load_state_dict(load_file(Path(resume_from_checkpoint) / LEARNT), strict=False)
+        load_learnt(self.model, Path(resume_from_checkpoint))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        save_rollouts(self, self._position, self._buffered_inputs)
+
+    @property
+    def _position(self) -> dict[str, Any]:
+        """How far the run is."""
         behaviour = self.generations.behaviour
-        position = {
+        return {
             "trl": trl.__version__,
             "global_step": self.state.global_step,
             "micro_step": self._step,
@@ -311,19 +307,12 @@ class StrokesTrainer(GRPOTrainer):
             "fresh_until": self._fresh_until,
             "behaviour": None if behaviour is None else behaviour.version,
         }
-        part = folder / f"rollouts-{self.accelerator.process_index}"
-        average = None if self.average is None else self.average.weights
-        save_buffer(part, position, self._buffered_inputs, self.generations.admitted, average)
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            (folder / WHOLE).touch()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        buffer = resumed(checkpoint, rank, processes, self.state.global_step, self.accelerator.device)
+        buffer = load_rollouts(self, checkpoint)
         position, self._buffered_inputs = buffer.position, buffer.batches
         self._step, self.generations.next = position["micro_step"], position["generation"]
         self._fresh_until = position["fresh_until"]

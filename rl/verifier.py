@@ -35,7 +35,7 @@ from ..envs.protocols import Verifier
 from ..rewards.parm import AnsweringVerifier
 from .judges import SERVERS, imported, make_verifier
 from .train import latest_checkpoint
-from .trainer import WHOLE
+from .checkpoints import WHOLE
 from .verifier_data import Builder
 from .verifier_examples import Batch, Examples
 from .verifier_report import Report, examine

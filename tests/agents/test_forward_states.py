@@ -76,6 +76,21 @@ def test_one_seed_gives_two_drawings_the_same_times_and_noise_image_by_image():
     assert len({state.noise.sum().item() for state in one}) == len(one)
 
 
+def test_noise_of_states_is_none_that_images_were_drawn_from():
+    """At no shift: a stream that is read again begins elsewhere, as words are drawn from it, too."""
+    policy = Interleaved(*parts(), replace(UNGUIDED, noise=None), temperature=1.0, is_recorded=True)
+    task = next(task for task in heldout("heldout", 40) if task.tag == "composition")
+    episodes = [Episode(prompt=task.prompt, meta=task.meta, seed=(0, 3, 0, k)) for k in range(2)]
+    whole = rollout(policy, episodes, rules=Rules(budget=8))
+    starts = [reply.path[0].x for each in whole for _, entry, reply in each.own() if entry.stage.is_image]
+    assert len(starts) > 2 and all(reply.path[0].t == 1 for each in whole for _, _, reply in each.own() if reply.path)
+    for trajectory in whole:
+        # Of DiffusionNFT, and of preferences in some epochs.
+        for seed in (trajectory.seed, *((*trajectory.seed[:3], epoch) for epoch in range(4))):
+            for state in forward_states(trajectory, SAMPLING, 2, seed):
+                assert not any(torch.isin(state.noise, start).sum() > 3 for start in starts)
+
+
 def test_velocities_are_those_of_the_unguided_sampler_whatever_guidance_drew():
     """The states of recorded steps, given as forward states, have the velocities that the steps had."""
     replayer, (model, tokenizer) = Replayer(parts()[0].config, parts()[1], UNGUIDED), parts()

@@ -104,7 +104,7 @@ def test_schedules_are_those_of_the_paper():
 def test_the_average_is_of_the_gen_expert_alone_and_is_taken_once_a_generation(weights, monkeypatch):
     monkeypatch.setitem(DECAYS, 1, (0, 0.25, 0.5))
     first, second = weights
-    average = Average(1)
+    average = Average(1, steps=1)
     assert average(first) is first
     drew = average(second)
     assert drew.version == second.version and average(second) is drew
@@ -225,6 +225,7 @@ def test_rollouts_have_no_stochastic_steps(small):
 
 @pytest.mark.parametrize("experiment", ["nft", "dpo", "dpo-iterative", "dpo-guided", "parm-potential"])
 def test_experiments_are_settings(experiment):
-    made = settings(f"+experiment={experiment}")
+    adapter = ["preference.guidance.adapter=a"] * (experiment == "dpo-guided")  # which has none of its own
+    made = settings(f"+experiment={experiment}", *adapter)
     assert (made.preference is not None) == experiment.startswith("dpo")
     assert (made.sampling.noise is None) == (experiment != "parm-potential")

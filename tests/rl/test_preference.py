@@ -24,7 +24,7 @@ from strokes.envs.transcript import Transcript
 from strokes.rewards.judge import JudgeUnavailable
 from strokes.rl.guidance import Guide
 from strokes.rl.learning import is_gen
-from strokes.rl.preference import Pair, PreferenceObjective, pairs_of
+from strokes.rl.preference import Pair, PreferenceObjective, guided, pairs_of
 from strokes.rl.rounds import Rounds
 from strokes.rl.train import latest_checkpoint, make_preference_trainer, train
 
@@ -134,6 +134,18 @@ def test_words_and_images_are_in_one_logistic():
     assert told.per_pair.tolist() == pytest.approx([np.log1p(np.exp(-4.5))])
 
 
+def test_images_add_up_and_the_states_of_one_are_averaged():
+    """One image that errs by 2 and 0 in its states, against two that err by 1/2 each: 1 and 1, as it is by hand."""
+    objective = PreferenceObjective(sampling=Sampling(), beta_flow=1.0)
+    exact = [1.0, 0.0]  # errs by 0
+    now = [replayed([], [3.0, 0.0, *exact]), replayed([], [0.0, 0.0, 2.0, 0.0, 0.0, 0.0, 1.0, 1.0])]
+    reference = [replayed([], exact * 2), replayed([], exact * 4)]
+    given = [states(2), [*states(2), *(each._replace(emission=3) for each in states(2))]]
+    assert objective(now, reference, given).metrics["margin_flow"] == pytest.approx(-(1.0 - (0.5 + 0.5)))
+    given[1] = states(4)  # of one image: 1/2
+    assert objective(now, reference, given).metrics["margin_flow"] == pytest.approx(-(1.0 - 0.5))
+
+
 def test_a_drawing_without_images_has_words_alone():
     objective = PreferenceObjective(sampling=Sampling())
     now = [replayed([-1.0], []), replayed([-1.0], [0.0, 0.0])]
@@ -157,8 +169,13 @@ def test_the_guide_says_what_the_understanding_says(size):
     assert found == pytest.approx(wanted, abs=1e-5 if size != 50 else 0.05)
 
 
+def unsure():
+    """Says yes and no in words that are about as likely to this model; it was taught neither."""
+    return Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO), words=("left", "right"))
+
+
 def test_the_guide_leads_velocities_to_images_it_takes_for_right():
-    understanding = Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO))
+    understanding = unsure()
     guide, model = Guide(understanding, below=0.5), understanding.model
     task = next(task for task in heldout("heldout", 5) if task.tag == "two_object")
     pair = Pair(*(Trajectory(transcript=Transcript(prompt=task.prompt, size=48)) for _ in range(2)))
@@ -177,7 +194,17 @@ def test_the_guide_leads_velocities_to_images_it_takes_for_right():
         assert guide.loss(model, [pair], [stepped, stepped], [given, given]) < loss
         early = SimpleNamespace(velocities=v[:3])
         assert guide.loss(model, [pair], [early, replay], [given[:3], given]) == 0
+        both = guide.loss(model, [pair, pair], [replay, replay] * 2, [given, given] * 2)
+        assert both.item() == pytest.approx(2 * loss.item(), rel=1e-5)
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_below_what_parm_holds_the_probability_at_there_is_no_gradient():
+    logp = torch.tensor([-1.0, -20.0, -np.inf], requires_grad=True)
+    loss = guided(logp)
+    assert loss.tolist() == pytest.approx([1.0, -np.log(1e-7), -np.log(1e-7)])
+    loss.sum().backward()
+    assert logp.grad.tolist() == [-1.0, 0.0, 0.0]
 
 
 # Runs -----------------------------------------------------------------------------------------------
@@ -195,7 +222,7 @@ def _learnt(trainer):
     return {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
 
 
-ROUNDS = DPO.format(2, 2, "{coef: 0.1, below: 0.6, adapter: null}")
+ROUNDS = DPO.format(2, 2, "{coef: 0.1, below: 0.6, adapter: start}")
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +292,15 @@ def test_the_command_ends_with_an_adapter(tmp_path):
         ((DPO.format(1, 1, "null"), "lora=null"), "Expected lora with preference"),
         ((DPO.format(1, 1, "null"), "updates=2"), "updates=1"),
         ((DPO.format(1, 1, "null"), "micro_batch=1"), "even micro_batch"),
-        ((DPO.format(1, 1, "{coef: 0.1, below: 0, adapter: null}"),), "coef and below above 0"),
+        ((DPO.format(1, 1, "{coef: 0.1, below: 0, adapter: start}"),), "coef and below above 0"),
+        ((DPO.format(1, 1, "{coef: 0.1, below: 0.01, adapter: start}"),), r"guidance\.below of at least 0\.\d+"),
+        ((DPO.format(1, 1, "{coef: 0.1, below: 0.5, adapter: null}"),), r"guidance\.adapter to be the folder"),
+        (("+experiment=dpo-guided",), r"guidance\.adapter to be the folder"),
+        ((DPO.format(1, 1, "null"), "preference.states=5"), r"preference\.states of at most num_steps, 4"),
+        ((DPO.format(1, 1, "null"), "credit.name=stages"), r"credit\.name=outcome with preference"),
+        ((DPO.format(1, 1, "null"), "text.beta=0.1"), r"text\.beta=0 with preference"),
+        ((DPO.format(1, 1, "null"), "flow.regulariser=kl", "flow.beta=1"), r"flow\.regulariser=null with preference"),
+        ((DPO.format(1, 1, "null"), "flow.coef=0"), r"flow\.coef=1 with preference"),
         (("preference={rounds: 1}",), "preference.epochs"),
     ],
 )

@@ -13,7 +13,7 @@ from strokes.envs.protocols import Score
 from strokes.rewards.judge import JudgeUnavailable
 from strokes.rl.learning import is_gen
 from strokes.rl.train import latest_checkpoint, make_trainer, train
-from strokes.rl.trainer import WHOLE
+from strokes.rl.checkpoints import WHOLE
 
 
 def _trainer(small, tmp_path, *overrides):
