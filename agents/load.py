@@ -121,6 +121,17 @@ def sampling_of(settings: Mapping[str, Any], steps: Any, guidance: Any, noise: "
     return Sampling(num_timesteps=steps + 1, cfg_text_scale=guidance, noise=noise, **given)
 
 
+def writing_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """How the policy of these settings writes: its temperature, and the most tokens of a text.
+
+    Raises:
+        ValueError: A value of the wrong type or out of its range.
+    """
+    check_number("policy.temperature", settings["temperature"], 0, NUMBER)
+    check_number("policy.max_tokens", settings["max_tokens"], 1)
+    return {key: settings[key] for key in ("temperature", "max_tokens")}
+
+
 def _bagel(
     settings: Mapping[str, Any],
     steps: int | None,
@@ -141,9 +152,7 @@ def _bagel(
     if settings["name"] == "one-shot":
         model = _model(settings)
         return OneShot(model, Tokenizer.load(checkpoint_of(settings)), sampling)
-    check_number("policy.temperature", settings["temperature"], 0, NUMBER)
-    check_number("policy.max_tokens", settings["max_tokens"], 1)
-    texts = {key: settings[key] for key in ("temperature", "max_tokens")}
+    texts = writing_of(settings)
     model = _model(settings)
     return Interleaved(model, Tokenizer.load(checkpoint_of(settings)), sampling, is_recorded=is_recorded, **texts)
 

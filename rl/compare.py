@@ -7,25 +7,21 @@ that is finished is not drawn again. Writes ``table.md``, ``table.csv`` and ``pl
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..agents.adapter import read_adapter
 from ..agents.command import run as run_command
 from ..agents.command import settings_from
-from ..agents.load import checkpoint_of
-from ..agents.searches import SEARCHES
 from ..envs.files import write_whole
 from .compare_plot import draw_plot
+from .compare_policy import check, policy_of, searcher, shown
 from .compare_settings import SEED, Entry, Settings
 from .compare_table import Line, measured, to_csv, to_markdown
 from .compare_training import Learnt, averaged, learnt
 from .evaluate import evaluate
 from .evaluation_folder import EvaluationFolder
 from .evaluation_settings import Settings as Evaluation
-
-ORACLE = "exact (oracle)"
 
 
 def main() -> int:
@@ -44,6 +40,7 @@ class Planned:
     """One entry, looked through before anything is drawn."""
 
     name: str
+    """That of the entry, or with ``-oracle`` where the truth judges its search."""
     evaluations: Mapping[int, Evaluation]
     """What is to be evaluated, by seed."""
     searcher: str
@@ -84,14 +81,19 @@ def plans(settings: Settings, folder: Path) -> list[Planned]:
     Raises:
         ValueError: An entry that cannot be evaluated; nothing was drawn yet.
     """
+    entries = settings.ordered()
+    policies = {name: policy_of(name, entry, settings.policy, settings.verifier) for name, entry in entries.items()}
+    searchers = {name: searcher(policy, settings.judge) for name, policy in policies.items()}
+    folders = {name: folder / shown(name, searchers[name]) for name in entries}
+    if twice := [name for name, path in folders.items() if list(folders.values()).count(path) > 1]:
+        raise ValueError(f"Expected entries with names of their own, got {' and '.join(twice)}; -oracle is added here.")
     planned = []
-    for name, entry in settings.ordered().items():
-        given = policy_of(name, entry, settings.policy)
-        evaluations = {seed: _evaluation(settings, name, entry, given, seed, folder) for seed in settings.seeds}
+    for name, entry in entries.items():
+        evaluations = {seed: _evaluation(settings, name, policies[name], seed, folders) for seed in settings.seeds}
         runs = [[run.replace(SEED, str(seed)) for run in _runs(entry)] for seed in settings.seeds]
-        told = [learnt(entry.training, each) for each in runs]
-        judge = searcher(given, settings.judge)
-        planned.append(Planned(name=name, evaluations=evaluations, searcher=judge, learnt=averaged(told)))
+        told = averaged([learnt(entry.training, each) for each in runs])
+        kept = folders[name].name
+        planned.append(Planned(name=kept, evaluations=evaluations, searcher=searchers[name], learnt=told))
     return planned
 
 
@@ -99,52 +101,23 @@ def _runs(entry: Entry) -> Sequence[str]:
     return () if entry.training is None else entry.training.runs
 
 
-def policy_of(name: str, entry: Entry, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an entry's policy: those of its file, the weights and the sampling of all, and its own.
-
-    Raises:
-        ValueError: No such file, or an option that it does not have.
-    """
-    given = dict(shared)
-    if entry.policy is not None:
-        given = _file(name, entry.policy)
-        if "sampling" in given:  # a BAGEL
-            given |= {key: value for key, value in shared.items() if key in given and key != "name"}
-    if "sampling" in given and entry.options.get("path") is None:
-        given["path"] = str(checkpoint_of(shared))
-    return _overlaid(given, entry.options, f"entries.{name}.options")
-
-
-def _file(name: str, policy: str) -> dict[str, Any]:
-    """``configs/policy/<policy>.yaml``, composed."""
-    from hydra import compose as hydra_compose
-    from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
-
-    known = GlobalHydra.instance().config_loader().get_group_options("policy")
-    if policy not in known:
-        raise ValueError(f"Expected entries.{name}.policy among {', '.join(known)}, got {policy!r}.")
-    composed = hydra_compose("evaluate", [f"policy={policy}"])
-    values: Any = OmegaConf.to_container(composed.policy, resolve=True)
-    return dict(values)
-
-
-def _overlaid(base: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    if unknown := sorted(set(given) - set(base)):
-        raise ValueError(f"Expected {where} among {', '.join(base)}, got {', '.join(unknown)}.")
-    inner = {key for key, value in given.items() if isinstance(value, Mapping) and isinstance(base[key], Mapping)}
-    return {**base, **given, **{key: _overlaid(base[key], given[key], f"{where}.{key}") for key in inner}}
-
-
 def _evaluation(
-    settings: Settings, name: str, entry: Entry, policy: Mapping[str, Any], seed: int, folder: Path
+    settings: Settings, name: str, policy: Mapping[str, Any], seed: int, folders: Mapping[str, Path]
 ) -> Evaluation:
+    """What is to be evaluated, with everything looked at that can be wrong with it."""
+    entry = settings.ordered()[name]
     given = _seeded(policy, seed)
-    if entry.like is not None:
-        if "like" not in given:
-            raise ValueError(f"Expected entries.{name}.like with a search that has n, got policy={given['name']}.")
-        given["like"] = str(folder / entry.like / str(seed))
-    _check_weights(given)
+    for key, other in entry.references().items():
+        if key not in given:
+            raise ValueError(f"Expected entries.{name}.{key} with a search that has n, got policy={given['name']}.")
+        given[key] = str(folders[other] / str(seed))
+    evaluation = _composed(settings, given, seed, entry.heeds_refine, folders[name] / str(seed))
+    check(evaluation)
+    _check_folder(evaluation)
+    return evaluation
+
+
+def _composed(settings: Settings, given: Mapping[str, Any], seed: int, heeds_refine: bool, out: Path) -> Evaluation:
     return Evaluation(
         policy=given,
         benchmark=settings.benchmark,
@@ -159,13 +132,20 @@ def _evaluation(
         steps=given["steps"],
         guidance=given["guidance"],
         size=given["size"],
-        heeds_refine=entry.heeds_refine,
+        heeds_refine=heeds_refine,
         workers=settings.workers,
         gpus=settings.gpus,
         address=settings.address,
         compare=None,
-        out=str(folder / name / str(seed)),
+        out=str(out),
     )
+
+
+def _check_folder(evaluation: Evaluation) -> None:
+    """``ValueError`` if the folder holds an evaluation with other settings; weights are looked at when it goes on."""
+    store = EvaluationFolder(evaluation.out)
+    if store.is_begun:
+        store.check({**store.settings(), **asdict(evaluation)})
 
 
 def _seeded(value: Any, seed: int) -> Any:
@@ -173,31 +153,6 @@ def _seeded(value: Any, seed: int) -> Any:
     if isinstance(value, Mapping):
         return {key: _seeded(each, seed) for key, each in value.items()}
     return value.replace(SEED, str(seed)) if isinstance(value, str) else value
-
-
-def _check_weights(policy: Mapping[str, Any]) -> None:
-    """``ValueError`` unless all weights that a policy names are there."""
-    asked = policy.get("verifier") or {}
-    if "path" in policy:
-        checkpoint_of(policy)
-    if asked.get("path") is not None:
-        checkpoint_of(asked)
-    for adapter in (policy.get("adapter"), asked.get("adapter")):
-        if adapter is not None:
-            read_adapter(adapter)
-
-
-def searcher(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
-    """Who judges in a policy's search; "": nobody, it does not search."""
-    if policy["name"] not in SEARCHES:
-        return ""
-    name = policy.get("judge", "verifier")
-    verifier = policy["verifier"]
-    if name == "verifier":
-        name = verifier["name"]
-        if name == "policy" and verifier["adapter"] is not None:
-            return "own understanding, trained"
-    return {"policy": "own understanding", "remote": str(judge["model"])}.get(name, ORACLE)
 
 
 def judged_by(benchmark: Mapping[str, Any], judge: Mapping[str, Any], detector: Mapping[str, Any]) -> str:

@@ -13,8 +13,15 @@ MARKERS = "osD^v<>P*Xh"
 """Eleven, for ten colours: no two of the first 110 entries look alike."""
 
 
+COLUMNS = 4
+"""Panels side by side."""
+
+
 def draw_plot(lines: Sequence[Line], path: Path) -> None:
-    """Strict scores with intervals of 95 % over sampling steps, and over calls of judges where there are any.
+    """Strict scores with intervals of 95 %, overall and task by task.
+
+    The first panels are overall, over sampling steps, and over calls of judges where there are any; those of the tasks
+    follow, over sampling steps.
 
     Args:
         lines: The entries; one whose cost was not counted is left out of that panel.
@@ -26,28 +33,37 @@ def draw_plot(lines: Sequence[Line], path: Path) -> None:
     from matplotlib import pyplot
 
     names = [name for name in AXES if any(line.cost(name) for line in lines)] or [AXES[0]]
+    tasks = dict.fromkeys(task for line in lines for evaluation in line.evaluations for task in evaluation)
+    panels = [(name, OVERALL) for name in names] + [(AXES[0], task) for task in tasks]
+    rows = -(-len(panels) // COLUMNS)
     figure, axes = pyplot.subplots(
-        1, len(names), figsize=(6 * len(names), 5), squeeze=False, sharey=True, layout="constrained"
+        rows, COLUMNS, figsize=(4 * COLUMNS, 3.6 * rows + 1.5), squeeze=False, sharey=True, layout="constrained"
     )
-    for axis, name in zip(axes.flat, names, strict=True):
-        _panel(axis, lines, name)
-    axes.flat[0].set_ylabel("strict score, 95 % interval")
+    for axis, (name, task) in zip(axes.flat, panels, strict=False):
+        _panel(axis, lines, name, task)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis in axes[:, 0]:
+        axis.set_ylabel("strict score, 95 % interval")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, labels, fontsize="small", loc="outside lower center", ncols=3)
+        figure.legend(handles, labels, fontsize="small", loc="outside lower center", ncols=COLUMNS)
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
-def _panel(axis: Any, lines: Sequence[Line], name: str) -> None:
-    for k, line in enumerate(lines):
-        cost, score = line.cost(name), line.scores("strict")[OVERALL]
+def _panel(axis: Any, lines: Sequence[Line], name: str, task: str) -> None:
+    costs = [line.cost(name, task) if line.drawings(task) else None for line in lines]
+    for k, (line, cost) in enumerate(zip(lines, costs, strict=True)):
+        score = line.scores("strict").get(task)
         if cost is None or score is None:
             continue
         low, high = (score.mean if end is None else end for end in (score.low, score.high))
         errors = [[score.mean - low], [high - score.mean]]
-        label = f"{line.name} (oracle)" if "oracle" in line.searcher else line.name
-        axis.errorbar([cost], [score.mean], yerr=errors, fmt=MARKERS[k % len(MARKERS)], capsize=3, label=label)
-    axis.set_xscale("symlog" if any(not line.cost(name) for line in lines) else "log")
+        # A colour for each, also where others are left out of the panel.
+        style = {"fmt": MARKERS[k % len(MARKERS)], "color": f"C{k % 10}", "capsize": 3, "label": line.name}
+        axis.errorbar([cost], [score.mean], yerr=errors, **style)
+    axis.set_xscale("symlog" if any(not cost for cost in costs) else "log")
+    axis.set_title(task, fontsize="medium")
     axis.set_xlabel(f"{COSTS[name]} per drawing")
     axis.grid(alpha=0.3)

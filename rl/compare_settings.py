@@ -18,8 +18,10 @@ class Training:
 
     runs: Sequence[str] = ()
     """Folders of ``strokes-rl``, ``strokes-sft`` or ``strokes.rl.verifier``, which tell it themselves."""
-    samples: int | None = None
-    """Drawings, or examples, that it learnt from."""
+    drawings: int | None = None
+    """Drawings made for it, and judged."""
+    examples: int | None = None
+    """Labelled ones that it learnt from, of a verifier or by supervision."""
     seconds: float | None = None
     """Wall time."""
     judge: str | None = None
@@ -28,7 +30,8 @@ class Training:
     def __post_init__(self) -> None:
         if isinstance(self.runs, str):
             raise ValueError(f"Expected training.runs to be a list of folders, got {self.runs!r}.")
-        check_number("training.samples", self.samples, 0, (int, type(None)))
+        for name in ("drawings", "examples"):
+            check_number(f"training.{name}", getattr(self, name), 0, (int, type(None)))
         check_number("training.seconds", self.seconds, 0, (*NUMBER, type(None)))
 
 
@@ -43,6 +46,9 @@ class Entry:
     """Over that file: an adapter, a search's n, its verifier."""
     like: str | None = None
     """The entry whose cost is matched, task by task and seed by seed: a search gets its n from there."""
+    unit: str | None = None
+    """With ``like``, the entry that tells what one drawing costs: who draws for the search, or the same search with
+    some n; ``None``: one image."""
     heeds_refine: bool = True
     """Whether inspections may ask for corrections."""
     training: Training | None = None
@@ -64,6 +70,11 @@ class Entry:
             raise ValueError(f"Expected entries.{name}.options to be settings, got {values['options']!r}.")
         return nested(cls, values, "compare", f"entries.{name}.")
 
+    def references(self) -> dict[str, str]:
+        """The entries that this one needs the evaluations of, by what for."""
+        named = {"like": self.like, "unit": self.unit}
+        return {key: name for key, name in named.items() if name is not None}
+
 
 def _filled(kind: type[Any], given: Any, where: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
@@ -83,6 +94,8 @@ class Settings:
     judge: Mapping[str, Any]
     """The server of remote judges, see ``rewards.judge_settings``."""
     entries: Mapping[str, Any]
+    verifier: str | None
+    """Folder of a trained verifier's adapter, which all searches with a verifier then ask; ``None``: whom they say."""
     only: Sequence[str] | None
     """Names of the entries to draw and to show; ``None``: all."""
     seeds: Sequence[int]
@@ -108,10 +121,10 @@ class Settings:
         _ = self.ordered()
 
     def ordered(self) -> dict[str, Entry]:
-        """The entries, each after the one whose cost it matches, else in their order.
+        """The entries, each after those that it refers to, else in their order.
 
         Raises:
-            ValueError: No entry, one that matches itself in the end, or one that matches nobody there.
+            ValueError: No entry, one that refers to itself in the end, or one that refers to nobody there.
         """
         names = self.entries if self.only is None else self.only
         given = {name: Entry.read(name, self.entries[name]) for name in names}
@@ -119,20 +132,22 @@ class Settings:
             raise ValueError("Expected at least one entry to compare, got none.")
         found: dict[str, Entry] = {}
         for name in given:
-            for each in reversed(_chain(name, given)):
-                found[each] = given[each]
+            _place(name, given, found, [])
         return found
 
 
-def _chain(name: str, entries: Mapping[str, Entry]) -> list[str]:
-    """The entry, the one it matches, the one that that one matches, and so on."""
-    chain = [name]
-    while (like := entries[chain[-1]].like) is not None:
-        if like not in entries:
+def _place(name: str, entries: Mapping[str, Entry], found: dict[str, Entry], waiting: Sequence[str]) -> None:
+    """Put an entry into ``found``, after those that it refers to."""
+    if name in waiting:
+        raise ValueError(
+            f"Expected entries.{waiting[0]} to wait for others alone, got {' -> '.join([*waiting, name])}."
+        )
+    if name in found:
+        return
+    for key, other in entries[name].references().items():
+        if other not in entries:
             raise ValueError(
-                f"Expected entries.{chain[-1]}.like among the entries compared ({', '.join(entries)}), got {like!r}."
+                f"Expected entries.{name}.{key} among the entries compared ({', '.join(entries)}), got {other!r}."
             )
-        if like in chain:
-            raise ValueError(f"Expected entries.{name}.like to come to an end, got {' -> '.join([*chain, like])}.")
-        chain.append(like)
-    return chain
+        _place(other, entries, found, [*waiting, name])
+    found[name] = entries[name]

@@ -1,7 +1,8 @@
 """The table of a comparison: how good every entry is, task by task, and what a drawing of it costs.
 
 Scores have intervals of 95 %, over prompts, with the drawings of all seeds of a prompt drawn together
-(``rewards.interval``); "overall" is the unweighted mean of the tasks, as in GenEval. Costs are means over all drawings.
+(``rewards.interval``); beside them stands every seed's own score. "Overall" is the unweighted mean of the tasks, as in
+GenEval, of costs as of scores.
 """
 
 import csv
@@ -28,12 +29,19 @@ COSTS = {
     "seconds": "seconds",
 }
 """What drawings cost, by names of ``Drawing``, and in words."""
+LEARNT = ("drawings learnt from", "examples learnt from", "training minutes")
 LEGEND = (
-    "Means per drawing, with all that a search drew or gave up for it. NFE: network evaluations, guidance branches "
-    "counted one by one. Decodes: latents made visible, looks at unfinished images among them. Judge calls: questions "
-    "that a search put to its verifier, whoever answered; remote calls: requests to servers. Seconds: wall time, on "
-    "the machine that drew. Training: beyond the checkpoint that all share. *Oracle*: the search was judged by the "
-    "same truth as the table, which no user has; it is an upper bound."
+    "Overall figures, of scores and of costs, are unweighted means of the tasks. Intervals are of 95 %, over prompts, "
+    "all drawings of a prompt together: they hold what other prompts of the same tasks would change, and leave out "
+    "what another training, another start or another noise would; for that, every seed's own score stands beside "
+    "them. Costs are means per drawing, with all that a search drew or gave up for it. NFE: network evaluations, "
+    "guidance branches counted one by one. Decodes: latents made visible, looks at unfinished images among them. "
+    "Judge calls: questions that a search put to its verifier, whoever answered; remote calls: requests to servers. "
+    "Seconds: wall time, on the machine that drew. Training: beyond the checkpoint that all share; drawings made for "
+    "it and judged, and labelled examples, of which one drawing gives several: the two do not add up. Names that end "
+    "in *-oracle*: the search is judged by the same truth as the table, which no user has. Of these best-of-N alone "
+    "is an upper bound, of choosing among the same N drawings. PARM that asks the truth is told what an unfinished "
+    "image shows, and not how it will end: it is consistent, and no forecast."
 )
 
 Measured = Mapping[str, Mapping[str, Any]]
@@ -79,14 +87,22 @@ class Line:
                 pairs.setdefault(task, []).extend(zip(found["prompts"], found[name], strict=True))
         return intervals(pairs)
 
+    def of_the_seeds(self, name: str) -> list[float | None]:
+        """A score "overall", of each seed."""
+        found = []
+        for evaluation in self.evaluations:
+            pairs = {task: list(zip(of["prompts"], of[name], strict=True)) for task, of in evaluation.items()}
+            overall = intervals(pairs, resamples=1)[OVERALL]
+            found.append(None if overall is None else overall.mean)
+        return found
+
     def cost(self, name: str, task: str = OVERALL) -> float | None:
-        """A mean per drawing; ``None``: not counted."""
-        parts = [
-            (found[name], len(found["prompts"]))
-            for evaluation in self.evaluations
-            for each, found in evaluation.items()
-            if task in (OVERALL, each)
-        ]
+        """A mean per drawing, overall the unweighted mean of the tasks; ``None``: not counted."""
+        if task == OVERALL:
+            tasks = dict.fromkeys(each for evaluation in self.evaluations for each in evaluation)
+            return _mean([self.cost(name, each) for each in tasks])
+        found = [evaluation[task] for evaluation in self.evaluations if task in evaluation]
+        parts = [(each[name], len(each["prompts"])) for each in found]
         if any(value is None for value, _ in parts):
             return None
         return float(np.average([value for value, _ in parts], weights=[num for _, num in parts]))
@@ -104,9 +120,9 @@ def to_markdown(lines: Sequence[Line], judged_by: str) -> str:
         lines: The entries.
         judged_by: Whose verdicts the scores are.
     """
-    words = ["entry", "seeds", *SCORES, *COSTS.values(), "training samples", "training minutes", "searched by"]
+    words = ["entry", "seeds", *SCORES, "strict, of the seeds", *COSTS.values(), *LEARNT, "searched by", "trained by"]
     rows = [_row(line) for line in lines]
-    parts = [_table([*words, "trained by"], rows), f"Judged by: {judged_by}. {LEGEND}"]
+    parts = [_table(words, rows), f"Judged by: {judged_by}. {LEGEND}"]
     tasks = list(dict.fromkeys(task for line in lines for evaluation in line.evaluations for task in evaluation))
     for name in SCORES:
         by_task = [(line.name, line.scores(name)) for line in lines]
@@ -120,7 +136,7 @@ def to_markdown(lines: Sequence[Line], judged_by: str) -> str:
 def to_csv(lines: Sequence[Line]) -> str:
     """A row for every entry and task, "overall" among them."""
     names = ["entry", "task", "seeds", "drawings", *(f"{s}{end}" for s in SCORES for end in ("", "_low", "_high"))]
-    names += [*COSTS, "training_samples", "training_seconds", "searched_by", "trained_by"]
+    names += [*COSTS, "training_drawings", "training_examples", "training_seconds", "searched_by", "trained_by"]
     text = StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
@@ -129,7 +145,7 @@ def to_csv(lines: Sequence[Line]) -> str:
         for task in scores[SCORES[0]]:
             row: dict[str, Any] = {"entry": line.name, "task": task, "seeds": len(line.evaluations)}
             row |= {"drawings": line.drawings(task), "searched_by": line.searcher, "trained_by": line.learnt.judge}
-            row |= {"training_samples": line.learnt.samples, "training_seconds": line.learnt.seconds}
+            row |= {f"training_{name}": getattr(line.learnt, name) for name in ("drawings", "examples", "seconds")}
             for name in SCORES:
                 mean, low, high = scores[name][task] or (None, None, None)
                 row |= {name: mean, f"{name}_low": low, f"{name}_high": high}
@@ -141,10 +157,11 @@ def _row(line: Line) -> list[str]:
     scores = [_shown(line.scores(name)[OVERALL]) for name in SCORES]
     costs = [_number(line.cost(name)) for name in COSTS]
     learnt = line.learnt
-    samples = "-" if learnt.samples is None else f"{learnt.samples}"
+    counts = ["-" if each is None else f"{each}" for each in (learnt.drawings, learnt.examples)]
     minutes = "-" if learnt.seconds is None else f"{learnt.seconds / 60:.1f}"
     judges = [line.searcher or "-", learnt.judge or "-"]
-    return [line.name, f"{len(line.evaluations)}", *scores, *costs, samples, minutes, *judges]
+    seeds = ", ".join("-" if each is None else f"{each:.3f}" for each in line.of_the_seeds("strict"))
+    return [line.name, f"{len(line.evaluations)}", *scores, seeds, *costs, *counts, minutes, *judges]
 
 
 def _cost_of(line: Line, name: str, task: str) -> float | None:

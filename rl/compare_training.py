@@ -1,7 +1,8 @@
 """What entries of a comparison learnt from, beyond the checkpoint that they share: as runs tell it, or as it is said.
 
-Samples are drawings that a judge saw (reinforcement learning, preferences) or labelled examples (of a verifier): what
-the paper counts when it holds PARM's 688K against its own 62K (arXiv 2604.04746, table 4).
+Two counts, which do not add up: drawings that were made for it and judged (reinforcement learning, preferences, and
+what a verifier's looks are of), and labelled examples (of a verifier: several of one drawing; of supervision). The
+paper holds PARM's 688K examples against its own 62K (arXiv 2604.04746, table 4).
 """
 
 import json
@@ -18,15 +19,19 @@ from .compare_settings import Training
 class Learnt:
     """What was learnt from."""
 
-    samples: int | None
-    """``None``: nobody says."""
+    drawings: int | None
+    """Made for it, and judged; ``None``: nobody says."""
+    examples: int | None
+    """Labelled ones; ``None``: nobody says."""
     seconds: float | None
-    """Wall time of learning, and of drawing for it where both take turns; ``None``: nobody says."""
+    """Wall time of learning, and of drawing and labelling for it; ``None``: nobody says."""
     judge: str
     """Who judged; "": nobody, or nobody says."""
 
 
-NOTHING = Learnt(samples=0, seconds=0.0, judge="")
+EVALUATED = "the verdict that evaluates scenes"
+"""Marks what learns from the strict truth, by which the benchmarks of the mini-world are evaluated, too."""
+NOTHING = Learnt(drawings=0, examples=0, seconds=0.0, judge="")
 """Of what has no training of its own."""
 
 
@@ -40,27 +45,36 @@ def learnt(training: Training | None, runs: Iterable[str]) -> Learnt:
     if training is None:
         return NOTHING
     told = [learnt_in(run) for run in runs]
-    if not told or (training.samples, training.seconds, training.judge) != (None, None, None):
-        told.append(Learnt(samples=training.samples, seconds=training.seconds, judge=training.judge or ""))
+    said = (training.drawings, training.examples, training.seconds)
+    if not told or (*said, training.judge) != (None, None, None, None):
+        rest = 0 if told else None  # where runs tell it, what is not said beside them is no more
+        drawings, examples = (rest if each is None else each for each in (training.drawings, training.examples))
+        seconds = rest if training.seconds is None else training.seconds
+        told.append(Learnt(drawings=drawings, examples=examples, seconds=seconds, judge=training.judge or ""))
     return together(told)
 
 
 def together(parts: Iterable[Learnt]) -> Learnt:
     """The sum; of what is not known of one part, nothing is known."""
     told = list(parts)
-    samples, seconds = [each.samples for each in told], [each.seconds for each in told]
     return Learnt(
-        samples=None if None in samples else sum(each for each in samples if each is not None),
-        seconds=None if None in seconds else sum(each for each in seconds if each is not None),
+        drawings=_sum([each.drawings for each in told]),
+        examples=_sum([each.examples for each in told]),
+        seconds=_sum([each.seconds for each in told]),
         judge=", ".join(dict.fromkeys(each.judge for each in told if each.judge)),
     )
 
 
+def _sum(values: Sequence[Any]) -> Any:
+    return None if None in values else sum(values)
+
+
 def averaged(seeds: Sequence[Learnt]) -> Learnt:
     """The mean over the seeds of an entry."""
-    whole = together(seeds)
-    samples = None if whole.samples is None else round(whole.samples / len(seeds))
-    return replace(whole, samples=samples, seconds=None if whole.seconds is None else whole.seconds / len(seeds))
+    whole, num = together(seeds), len(seeds)
+    drawings, examples = (None if each is None else round(each / num) for each in (whole.drawings, whole.examples))
+    seconds = None if whole.seconds is None else whole.seconds / num
+    return replace(whole, drawings=drawings, examples=examples, seconds=seconds)
 
 
 def learnt_in(folder: str | Path) -> Learnt:
@@ -75,19 +89,21 @@ def learnt_in(folder: str | Path) -> Learnt:
     settings, metrics = (json.loads((folder / name).read_text()) for name in ("run.json", "metrics.json"))
     seconds = metrics["seconds"] if "seconds" in metrics else _seconds(folder / "log.jsonl")
     if "drawings" in settings:
-        return Learnt(samples=metrics["examples"], seconds=seconds, judge=_labeller(settings["drawings"]["judge"]))
+        judge = _labeller(settings["drawings"]["judge"])
+        return Learnt(drawings=metrics.get("drawings"), examples=metrics["examples"], seconds=seconds, judge=judge)
     if "group" in settings:
         drawings = settings["steps"] * settings["prompts"] * settings["group"]
         judge = _rewarder(settings["reward"], settings["judge"])
         if (settings.get("preference") or {}).get("guidance"):
             judge += ", guided by its own understanding"
-        return Learnt(samples=drawings, seconds=seconds, judge=judge)
-    return Learnt(samples=None, seconds=seconds, judge="")
+        return Learnt(drawings=drawings, examples=0, seconds=seconds, judge=judge)
+    return Learnt(drawings=0, examples=None, seconds=seconds, judge="")
 
 
 def _labeller(judge: str) -> str:
     """Who labelled a verifier's examples."""
-    return f"labels of the verifier: {'a remote judge' if judge == 'remote' else judge}"
+    told = {"exact": f"exact, {EVALUATED}", "remote": "a remote judge"}
+    return f"labels of the verifier: {told.get(judge, judge)}"
 
 
 def _rewarder(reward: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
@@ -95,10 +111,10 @@ def _rewarder(reward: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
     if reward["target"] is not None:
         return str(reward["target"])
     if reward["name"] == "scene":
-        return f"exact, {reward['outcome']}"
+        return f"exact, {EVALUATED if reward['outcome'] == 'strict' else reward['outcome']}"
     if reward["name"] == "parm" and reward["critic"] != "remote":
         trained = "" if reward["adapter"] is None else ", trained"
-        return "exact verifier (oracle)" if reward["critic"] == "exact" else f"own understanding{trained}"
+        return f"exact verifier, {EVALUATED}" if reward["critic"] == "exact" else f"own understanding{trained}"
     return {"remote": str(judge["model"]), "exact": "exact critic", "policy": "own understanding"}[reward["critic"]]
 
 

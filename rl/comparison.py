@@ -1,7 +1,7 @@
 """PARM and its relatives against drawing in strokes: cells (method, seed), one by one, kept in ``docs/results/parm``.
 
     python -m strokes.rl.comparison                  # the next cell that is missing
-    python -m strokes.rl.comparison parm 2           # this one
+    python -m strokes.rl.comparison parm-20 2        # this one
     python -m strokes.rl.comparison size=tiny        # the next one of bagel-tiny
     python -m strokes.rl.comparison tables           # tables and plot of all cells that are there
 
@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ..agents.load import fingerprint
-from .compare import searcher, write
+from .compare import write
+from .compare_policy import searcher
 from .compare_table import measured
-from .compare_training import NOTHING, Learnt, learnt_in, together
-from .comparison_methods import MANY, METHODS, RUNS, SIZES, VERIFIER, Size, asks_verifier
+from .compare_training import NOTHING, learnt_in, together
+from .comparison_cells import made_with
+from .comparison_methods import METHODS, RUNS, SIZES, VERIFIER, Size, asks_verifier
 from .comparison_tables import JUDGE, findings, lines_of
 from .evaluation_folder import EvaluationFolder
 from .grid import claimed, command, run
@@ -69,7 +69,7 @@ class Bench:
 
     def trained(self, name: str, seed: int) -> Path:
         """One of ``RUNS``."""
-        words = [*RUNS[name], f"seed={seed}", *self.size.rl]
+        words = [*RUNS[name], f"seed={seed}", *self.size.rl.get(name, ())]
         if asks_verifier(name):
             words = [word.replace(VERIFIER, str(self.verifier(seed) / "adapter")) for word in words]
         return self._run("strokes.rl.train", self.work / "trained" / name / str(seed), *words)
@@ -101,30 +101,27 @@ class Bench:
         if method.verifier == "trained":
             words += ["policy.verifier.name=policy", f"policy.verifier.path={self.size.start}"]
             words.append(f"policy.verifier.adapter={self.verifier(seed) / 'adapter'}")
-        if method.drawn_like:
-            drawings = EvaluationFolder(self.evaluated(method.drawn_like, seed)).drawings()
-            images = float(np.mean([drawing.images for drawing in drawings]))
-            words.append(f"policy.n={max(1, round(MANY / images))}")
+        for key, other in (("like", method.like), ("unit", method.unit)):
+            if other:
+                words.append(f"policy.{key}={self.evaluated(other, seed)}")
         return words
-
-    def learnt(self, name: str, seed: int) -> Learnt:
-        """What a method learnt from, the verifier's examples among it."""
-        method = METHODS[name]
-        parts = [learnt_in(self.trained(method.learns, seed))] if method.learns else []
-        if method.verifier == "trained" or asks_verifier(method.learns):
-            parts.append(learnt_in(self.verifier(seed)))
-        return together(parts) if parts else NOTHING
 
     def result(self, method: str, seed: int) -> dict[str, Any]:
         """Make a cell and read what came of it, as plain data."""
-        folder = EvaluationFolder(self.evaluated(method, seed))
+        evaluation = self.evaluated(method, seed)
+        told = METHODS[method]
+        trained = self.trained(told.learns, seed) if told.learns else None
+        verifier = self.verifier(seed) if told.verifier == "trained" or asks_verifier(told.learns) else None
+        learnt = [learnt_in(run) for run in (trained, verifier) if run is not None]
+        folder = EvaluationFolder(evaluation)
         settings = folder.settings()
         return {
             "method": method,
             "seed": seed,
             "start": fingerprint(self.size.start),
+            "made_with": made_with(evaluation, trained, verifier),
             "searcher": searcher(settings["policy"], settings["judge"]),
-            "learnt": asdict(self.learnt(method, seed)),
+            "learnt": asdict(together(learnt) if learnt else NOTHING),
             "evaluation": measured(folder.drawings()),
         }
 

@@ -1,10 +1,12 @@
 """The methods of the comparison: ways to use one start, and ways to train it.
 
 All methods of a size have one backbone: what searches draws with the start's weights, what learns begins with them, and
-the verifier is an adapter on them. Budgets are in images: PARM's 1000 sampling steps are 20 images of 50 steps, and 131
-steps, of drawing in strokes, 2.62 (arXiv 2604.04746, table 4). Searches are judged by the trained verifier, which a
-user could have too; ``-oracle`` names those that are judged by the truth. Learning is judged by the soft score, or by
-the verifier, evaluation by the strict one.
+the verifier is an adapter on them. PARM is told as 1000 sampling steps against 131 of drawing in strokes (arXiv
+2604.04746, table 4), 20 images of 50 steps against 2.62; names say how many images a method begins, 20 or 3, or at
+whose cost it draws: ``-like-strokes`` at that of drawing in strokes, ``-like-20`` at that of 20 images. Searches are
+judged by the trained verifier, which a user could have too; ``-oracle`` names those that are judged by the truth.
+Learning is judged by the soft score or by the verifier, whose labels are strict verdicts on other prompts; evaluation
+by the strict one, and so ``parm-potential-oracle`` trains on the evaluation's verdict.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ from typing import Literal
 from ..agents.load import NANO, SHIPPED
 
 FEW, MANY = 3, 20
-"""Images of 131 steps, 2.62 of them, and of 1000."""
+"""Images that 131 steps of a sampler with 50 make, 2.62 of them, and 1000."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,20 +28,29 @@ class Size:
     """Whose sampling is used."""
     start: Path
     """The checkpoint of all methods: drawing in strokes, with the inspect loop, learnt by supervision."""
-    rl: Sequence[str]
-    """Settings of all reinforcement learning, beyond those of the experiment."""
+    rl: Mapping[str, Sequence[str]]
+    """Settings of single ``RUNS``, beyond those of their experiments."""
     limit: int | None
     """Tasks of each kind that are drawn; ``None``: all."""
     seeds: Sequence[int]
 
 
+POLICY_GRADIENT = ("joint-outcome", "joint-stages", "parm-outcome", "parm-potential", "parm-potential-oracle")
+"""``RUNS`` whose images learn by the policy gradient."""
 SIZES = {
-    "nano": Size(policy="bagel-nano", start=NANO, rl=(), limit=None, seeds=(0, 1, 2)),
-    "tiny": Size(policy="bagel-tiny", start=SHIPPED, rl=("flow.lr=5.0e-5",), limit=20, seeds=(0,)),
+    "nano": Size(policy="bagel-nano", start=NANO, rl={}, limit=None, seeds=(0, 1, 2)),
+    "tiny": Size(
+        policy="bagel-tiny",
+        start=SHIPPED,
+        rl=dict.fromkeys(POLICY_GRADIENT, ("flow.lr=5.0e-5",)),
+        limit=20,
+        seeds=(0,),
+    ),
 }
 """For cells of at most 40 minutes on one core: PARM with 20 candidates takes bagel-nano 2 s a picture where nothing is
-ever clear, and bagel-tiny has ten times the weights. The rate of tiny's images is that of configs/rl.yaml, measured on
-it; nano's is that of the experiments."""
+ever clear, and bagel-tiny has ten times the weights. The rate at which tiny's images follow the policy gradient is that
+of configs/rl.yaml, measured on it; DiffusionNFT and DPO have other losses and keep the rates of their experiments, not
+measured on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,44 +65,55 @@ class Method:
     """One of ``RUNS``; "": it does not."""
     heeds_refine: bool = True
     """Whether inspections may ask for corrections."""
-    drawn_like: str = ""
-    """Method whose drawings are searched in, as many as make up ``MANY`` images; "": n is told, or there is none."""
+    like: str = ""
+    """Method whose sampling steps are matched, task by task, by a search's n; "": n is told, or there is none."""
+    unit: str = ""
+    """With ``like``, method that tells what one drawing of the search costs; "": one image."""
 
 
-def _best_of(n: int, verifier: Literal["exact", "trained"]) -> Method:
-    return Method(policy=("policy=best-of-n", "policy.judge=verifier", f"policy.n={n}"), verifier=verifier)
+ORM, PARM, PRUNED = ("policy=best-of-n", "policy.judge=verifier"), ("policy=parm",), ("policy=parm-pruned",)
+IN_STROKES = (*ORM, "policy.painter=strokes")
 
 
-def _parm(name: str, verifier: Literal["exact", "trained"]) -> Method:
-    return Method(policy=(f"policy={name}", f"policy.n={MANY}"), verifier=verifier)
+def _both(name: str, *policy: str, like: str = "", unit: str = "") -> dict[str, Method]:
+    """A search, judged by the trained verifier and by the truth; its unit is judged by the same."""
+    return {
+        name: Method(policy=policy, verifier="trained", like=like, unit=unit),
+        f"{name}-oracle": Method(policy=policy, verifier="exact", like=like, unit=unit and f"{unit}-oracle"),
+    }
 
 
-IN_STROKES = ("policy=best-of-n", "policy.painter=strokes", "policy.judge=verifier")
 METHODS: Mapping[str, Method] = {
     "one-shot": Method(policy=("policy=one-shot",)),
-    "best-of-131": _best_of(FEW, "trained"),
-    "best-of-131-oracle": _best_of(FEW, "exact"),
-    "best-of-1000": _best_of(MANY, "trained"),
-    "best-of-1000-oracle": _best_of(MANY, "exact"),
-    "parm": _parm("parm", "trained"),
-    "parm-oracle": _parm("parm", "exact"),
-    "parm-pruned": _parm("parm-pruned", "trained"),
-    "parm-pruned-oracle": _parm("parm-pruned", "exact"),
     "sft": Method(heeds_refine=False),
     "sft-inspect": Method(),
+    **_both("best-of-like-strokes", *ORM, like="sft-inspect"),
+    **_both("parm-like-strokes", *PARM, like="sft-inspect"),
+    **_both(f"best-of-{FEW}", *ORM, f"policy.n={FEW}"),
+    **_both(f"best-of-{MANY}", *ORM, f"policy.n={MANY}"),
+    **_both(f"parm-{MANY}", *PARM, f"policy.n={MANY}"),
+    **_both(f"parm-pruned-{MANY}", *PRUNED, f"policy.n={MANY}"),
+    **_both(f"parm-pruned-like-{MANY}", *PRUNED, like=f"parm-{MANY}-oracle", unit=f"parm-pruned-{MANY}"),
     "dpo": Method(learns="dpo"),
     "dpo-iterative": Method(learns="dpo-iterative"),
     "dpo-guided": Method(learns="dpo-guided"),
     "joint-outcome": Method(learns="joint-outcome"),
     "joint-stages": Method(learns="joint-stages"),
+    "parm-outcome": Method(learns="parm-outcome"),
     "parm-potential": Method(learns="parm-potential"),
     "parm-potential-oracle": Method(learns="parm-potential-oracle"),
     "nft": Method(learns="nft"),
-    "sft-search": Method(policy=IN_STROKES, verifier="trained", drawn_like="sft-inspect"),
+    "sft-search": Method(policy=IN_STROKES, verifier="trained", like=f"parm-{MANY}-oracle", unit="sft-inspect"),
     "joint-stages-search": Method(
-        policy=IN_STROKES, verifier="trained", learns="joint-stages", drawn_like="joint-stages"
+        policy=IN_STROKES,
+        verifier="trained",
+        learns="joint-stages",
+        like=f"parm-{MANY}-oracle",
+        unit="joint-stages",
     ),
 }
+"""At 20 images' cost is what costs as much as ``parm-20-oracle``, which draws all of them to their ends, and needs no
+training first."""
 VERIFIER = "{verifier}"
 """Stands for the adapter of the trained verifier."""
 
@@ -101,17 +123,20 @@ def _soft(experiment: str, *words: str) -> tuple[str, ...]:
     return (f"+experiment={experiment}", "reward.outcome=soft", *words)
 
 
+POTENTIAL = ("+experiment=parm-potential", "reward.critic=policy", f"reward.adapter={VERIFIER}")
 RUNS: Mapping[str, Sequence[str]] = {
     "dpo": _soft("dpo"),
     "dpo-iterative": _soft("dpo-iterative"),
     "dpo-guided": _soft("dpo-guided", f"preference.guidance.adapter={VERIFIER}"),
     "joint-outcome": _soft("joint-outcome"),
     "joint-stages": _soft("joint-stages"),
-    "parm-potential": ("+experiment=parm-potential", "reward.critic=policy", f"reward.adapter={VERIFIER}"),
+    "parm-outcome": (*POTENTIAL, "reward.process=0.0"),
+    "parm-potential": POTENTIAL,
     "parm-potential-oracle": ("+experiment=parm-potential", "reward.critic=exact"),
     "nft": _soft("nft"),
 }
-"""Settings of ``strokes-rl``."""
+"""Settings of ``strokes-rl``. ``parm-outcome`` is the control of ``parm-potential``: the same verifier judges the
+outcome, with the same credit, and images earn nothing on the way."""
 
 
 def asks_verifier(run: str) -> bool:

@@ -1,7 +1,8 @@
 """What the cells of the comparison say: lines of its table, and differences between methods.
 
 Differences are strict, drawing by drawing of the same task, seed and noise, with intervals of 95 % over prompts; beside
-them each seed's own, for another training may move a figure further than other prompts do.
+them each seed's own, for another training may move a figure further than other prompts do. What cannot come out
+otherwise by construction is not among them: PARM by the truth against best of the same N by the truth.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,35 +11,49 @@ from typing import Any
 from ..rewards.interval import OVERALL
 from .compare_table import Line
 from .compare_training import Learnt, averaged
+from .comparison_cells import Cells, check
 from .reproduction_tables import differences
 
-Cells = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Cells by method, one for each seed."""
-JUDGE = "the mini-world's truth, strict; training by its soft score or by the verifier"
+JUDGE = "the mini-world's truth, strict; training by its soft score or by the verifier, or as said under trained by"
 FINDINGS: Sequence[tuple[str, str, str]] = (
-    ("drawing in strokes beats drawing at once", "sft-inspect", "one-shot"),
-    ("the inspect loop helps", "sft-inspect", "sft"),
-    ("strokes beat best of N at 131 steps' worth", "sft-inspect", "best-of-131"),
-    ("strokes beat best of N at 1000 steps' worth", "sft-inspect", "best-of-1000"),
-    ("strokes beat PARM at 1000 steps' worth", "sft-inspect", "parm"),
-    ("strokes beat PARM with a perfect verifier", "sft-inspect", "parm-oracle"),
-    ("looking on the way helps, beside the outcome", "parm", "best-of-1000"),
-    ("the same, with a perfect verifier", "parm-oracle", "best-of-1000-oracle"),
-    ("pruning costs no quality", "parm-pruned", "parm"),
-    ("the same, with a perfect verifier", "parm-pruned-oracle", "parm-oracle"),
-    ("a trained verifier does what a perfect one does", "parm", "parm-oracle"),
-    ("DPO helps", "dpo", "sft-inspect"),
-    ("a second round helps DPO", "dpo-iterative", "dpo"),
-    ("guidance with a gradient helps iterative DPO", "dpo-guided", "dpo-iterative"),
-    ("joint GRPO helps", "joint-stages", "sft-inspect"),
-    ("credit by stages beats the outcome alone", "joint-stages", "joint-outcome"),
-    ("PARM's potential as a reward beats the outcome alone", "parm-potential", "joint-outcome"),
-    ("the same, with a perfect verifier", "parm-potential-oracle", "joint-outcome"),
-    ("images learn better on the forward process", "nft", "joint-stages"),
-    ("joint GRPO beats iterative DPO", "joint-stages", "dpo-iterative"),
-    ("search helps after GRPO", "joint-stages-search", "joint-stages"),
-    ("GRPO helps under search", "joint-stages-search", "sft-search"),
-    ("GRPO and search beat PARM", "joint-stages-search", "parm"),
+    ("in strokes, against one image", "sft-inspect", "one-shot"),
+    ("with the inspect loop, against without", "sft-inspect", "sft"),
+    ("in strokes, against best of N at its cost", "sft-inspect", "best-of-like-strokes"),
+    ("the same, N chosen among by the truth", "sft-inspect", "best-of-like-strokes-oracle"),
+    ("in strokes, against PARM at its cost", "sft-inspect", "parm-like-strokes"),
+    ("the same, PARM asking the truth", "sft-inspect", "parm-like-strokes-oracle"),
+    ("in strokes, against best of 3 images", "sft-inspect", "best-of-3"),
+    ("the same, chosen by the truth", "sft-inspect", "best-of-3-oracle"),
+    ("in strokes, against best of 20 images", "sft-inspect", "best-of-20"),
+    ("the same, chosen by the truth", "sft-inspect", "best-of-20-oracle"),
+    ("in strokes, against PARM with 20 images", "sft-inspect", "parm-20"),
+    ("the same, PARM asking the truth", "sft-inspect", "parm-20-oracle"),
+    ("looks on the way, beside the outcome", "parm-20", "best-of-20"),
+    (
+        "giving up by the likelier word, against drawing on by a sampled one",
+        "parm-pruned-20",
+        "parm-20",
+    ),
+    ("giving up what is rejected, both asking the truth", "parm-pruned-20-oracle", "parm-20-oracle"),
+    ("giving up, and beginning more at the cost of 20", "parm-pruned-like-20", "parm-20"),
+    ("the same, both asking the truth", "parm-pruned-like-20-oracle", "parm-20-oracle"),
+    ("giving up and beginning more, against best of 20", "parm-pruned-like-20", "best-of-20"),
+    ("the trained verifier against the truth, PARM", "parm-20", "parm-20-oracle"),
+    ("the trained verifier against the truth, best of 20", "best-of-20", "best-of-20-oracle"),
+    ("DPO, against its start", "dpo", "sft-inspect"),
+    ("two rounds of DPO, against one", "dpo-iterative", "dpo"),
+    ("PARM's guidance with a gradient, against none", "dpo-guided", "dpo-iterative"),
+    ("joint GRPO, against its start", "joint-stages", "sft-inspect"),
+    ("credit by stages, against the outcome alone", "joint-stages", "joint-outcome"),
+    ("the verifier's outcome as the reward, against the start", "parm-outcome", "sft-inspect"),
+    ("potential beside the outcome, same verifier and credit", "parm-potential", "parm-outcome"),
+    ("the trained verifier against the truth, as a reward", "parm-potential", "parm-potential-oracle"),
+    ("images on the forward process, against GRPO", "nft", "joint-stages"),
+    ("joint GRPO, against iterative DPO", "joint-stages", "dpo-iterative"),
+    ("search in strokes, against PARM, both at 20 images", "sft-search", "parm-20"),
+    ("search after GRPO, against GRPO", "joint-stages-search", "joint-stages"),
+    ("GRPO under search, against search", "joint-stages-search", "sft-search"),
+    ("search after GRPO, against PARM, both at 20 images", "joint-stages-search", "parm-20"),
 )
 """What the comparison is about, as first minus second."""
 
@@ -47,11 +62,9 @@ def lines_of(cells: Cells) -> list[Line]:
     """A line of the table for every method that has cells.
 
     Raises:
-        ValueError: The cells have several starts, and do not belong into one table.
+        ValueError: Cells that were made differently, and do not belong into one table.
     """
-    starts = {cell["start"] for group in cells.values() for cell in group}
-    if len(starts) > 1:
-        raise ValueError(f"Expected cells of one start, got {len(starts)}; take away those of the others.")
+    check(cells)
     return [
         Line(
             name=name,
@@ -66,7 +79,10 @@ def lines_of(cells: Cells) -> list[Line]:
 
 def findings(cells: Cells) -> str:
     """The differences that can be told, as Markdown."""
-    lines = ["Strict differences, first minus second:", ""]
+    lines = [
+        "Strict differences, first minus second, of the seeds that both have; intervals over prompts, as above.",
+        "",
+    ]
     lines += ["| | seeds | overall | of the seeds |", "|---|---:|---|---|"]
     for words, first, second in FINDINGS:
         found, seeds = differences(*([_strict(cell) for cell in cells.get(name, ())] for name in (first, second)))

@@ -29,13 +29,18 @@ class EvaluationFolder:
         self.path = Path(path)
         self.results, self._settings = self.path / "results.jsonl", self.path / "settings.json"
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is an evaluation, or a part of one."""
+        return self._settings.is_file()
+
     def settings(self) -> dict[str, Any]:
         """The settings it was begun with.
 
         Raises:
             ValueError: There is no evaluation.
         """
-        if not self._settings.is_file():
+        if not self.is_begun:
             raise ValueError(f"Expected a folder that strokes-evaluate wrote, got {str(self.path)!r}.")
         return json.loads(self._settings.read_text(encoding="utf-8"))
 

@@ -7,7 +7,9 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from strokes.agents.command import nested
-from strokes.rl.compare import plans, searcher
+from strokes.rl import compare_policy
+from strokes.rl.compare import plans
+from strokes.rl.compare_policy import searcher
 from strokes.rl.compare_settings import Entry, Settings
 
 
@@ -29,20 +31,44 @@ def planned():
 def test_what_ships_has_its_budgets(planned, tmp_path):
     found = planned(tmp_path, seeds=[4])
     policies = {name: plan.evaluations[4].policy for name, plan in found.items()}
+    own = {"one-shot", "strokes", "strokes-no-loop"}
+    assert {name for name in found if name.endswith("-oracle")} == set(found) - own
+    assert {name for name, plan in found.items() if "oracle" in plan.searcher} == set(found) - own
+    policies = {name.removesuffix("-oracle"): policy for name, policy in policies.items()}
     budgets = {name: policy["n"] for name, policy in policies.items() if policy.get("n") and not policy["like"]}
     assert budgets == {"best-of-3": 3, "best-of-20": 20, "parm-20": 20, "parm-pruned-20": 20, "parm-plus": 4}
     assert len({policy["path"] for policy in policies.values()}) == 1
-    assert {name for name, plan in found.items() if "oracle" in plan.searcher} == set(found) - {"one-shot", "strokes"}
-    assert policies["best-of-like-strokes"]["like"] == str(tmp_path / "strokes" / "4")
+    likes = {name: policy["like"] for name, policy in policies.items() if policy.get("like")}
+    units = {name: policy["unit"] for name, policy in policies.items() if policy.get("unit")}
+    at = {name: str(tmp_path / name / "4") for name in ("strokes", "best-of-20-oracle", "parm-pruned-20-oracle")}
+    assert likes == {
+        **dict.fromkeys(("best-of-like-strokes", "parm-like-strokes"), at["strokes"]),
+        **dict.fromkeys(("parm-pruned-like-20", "strokes-search"), at["best-of-20-oracle"]),
+    }
+    assert units == {"parm-pruned-like-20": at["parm-pruned-20-oracle"], "strokes-search": at["strokes"]}
+
+
+def test_one_word_lets_all_searches_ask_a_trained_verifier(planned, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_policy, "read_adapter", lambda folder: folder)
+    found = planned(tmp_path, verifier="verifier/{seed}/adapter", seeds=[1, 2])
+    assert not [name for name in found if "oracle" in name]
+    searches = {name: plan for name, plan in found.items() if plan.searcher}
+    assert len(searches) == 10 and {plan.searcher for plan in searches.values()} == {"own understanding, trained"}
+    for plan in searches.values():
+        for seed, evaluation in plan.evaluations.items():
+            verifier = evaluation.policy["verifier"]
+            assert (verifier["name"], verifier["adapter"]) == ("policy", f"verifier/{seed}/adapter")
+    mine = {"x": {"policy": "parm", "options": {"verifier": {"name": "exact"}}}}
+    assert list(planned(tmp_path, mine, verifier="a", only=["x"])) == ["x-oracle"]
 
 
 def test_an_entry_comes_after_the_one_whose_cost_it_matches(planned, tmp_path):
     chain = {"late": {"policy": "parm", "like": "b"}, "b": {"policy": "best-of-n", "like": "a"}, "a": {}}
     found = planned(tmp_path, chain, only=["late", "b", "a"], seeds=[1, 2])
-    assert list(found) == ["a", "b", "late"]
+    assert list(found) == ["a", "b-oracle", "late-oracle"]
     for seed in (1, 2):
-        likes = [found[name].evaluations[seed].policy["like"] for name in ("b", "late")]
-        assert likes == [str(tmp_path / name / str(seed)) for name in ("a", "b")]
+        likes = [found[name].evaluations[seed].policy["like"] for name in ("b-oracle", "late-oracle")]
+        assert likes == [str(tmp_path / name / str(seed)) for name in ("a", "b-oracle")]
 
 
 def test_the_seed_stands_where_an_entry_asks_for_it(planned, tmp_path):
@@ -74,8 +100,8 @@ def test_settings_are_checked(planned, tmp_path, changes, words):
     ("entry", "words"),
     [
         ({"policy": "parm", "like": "nobody"}, r"entries.x.like among the entries compared \(x, y, strokes\)"),
-        ({"policy": "parm", "like": "x"}, "entries.x.like to come to an end, got x -> x"),
-        ({"policy": "parm", "like": "y"}, "entries.x.like to come to an end, got x -> y -> x"),
+        ({"policy": "parm", "like": "x"}, "entries.x to wait for others alone, got x -> x"),
+        ({"policy": "parm", "like": "y"}, "entries.x to wait for others alone, got x -> y -> x"),
         ({"policy": "one-shot", "like": "strokes"}, "entries.x.like with a search that has n, got policy=one-shot"),
         ({"policy": "parmm"}, "Expected entries.x.policy among bagel, "),
         ({"policy": "parm", "n": 3}, "got entries.x.n"),
@@ -89,7 +115,23 @@ def test_settings_are_checked(planned, tmp_path, changes, words):
         ("parm", "Expected entries.x with the keys of configs/compare.yaml, got 'parm'"),
         ({"training": {"runs": ["nowhere/{seed}"]}}, "folders of finished runs, got 'nowhere/0'"),
         ({"training": {"runs": "nowhere"}}, "training.runs to be a list"),
-        ({"training": {"samples": -1}}, "training.samples"),
+        ({"training": {"drawings": -1}}, "training.drawings"),
+        ({"training": {"samples": 1}}, "got entries.x.training.samples"),
+        ({"policy": "parm", "options": {"n": 0}}, "policy.n to be an integer of at least 1, got 0"),
+        ({"policy": "best-of-n", "options": {"n": 0}}, "n of at least 1, got 0"),
+        ({"policy": "parm", "options": {"rule": "x"}}, "a rule among released, pruned, got 'x'"),
+        ({"policy": "parm", "options": {"flow_steps": [99]}}, "a list of steps from 1 to 12, got"),
+        ({"policy": "parm-plus", "options": {"reflections": 9}}, "reflections in"),
+        ({"policy": "beam", "options": {"width": 0}}, "policy.width"),
+        ({"policy": "parm", "options": {"painter": "monet"}}, "policy.painter among one-shot, strokes, got 'monet'"),
+        ({"policy": "parm", "options": {"verifier": {"name": "me"}}}, "policy.verifier.name"),
+        ({"policy": "best-of-n", "options": {"judge": "me"}}, "policy.judge among"),
+        ({"policy": "parm", "unit": "strokes"}, "policy.unit with policy.like alone"),
+        ({"policy": "beam", "like": "strokes"}, "entries.x.like with a search that has n, got policy=beam"),
+        ({"policy": "best-of-n", "like": "strokes", "options": {"painter": "strokes"}}, "Expected policy.unit"),
+        ({"options": {"temperature": -1}}, "policy.temperature"),
+        ({"options": {"sampling": {"cfg_renorm_min": -1}}}, "cfg_renorm_min"),
+        ({"policy": "scripted", "options": {"error_rate": 2}}, "error_rate"),
     ],
 )
 def test_an_entry_is_checked(planned, tmp_path, entry, words):
@@ -121,6 +163,12 @@ def test_who_judges_a_search_is_told_and_an_oracle_is_called_one(policy, who):
 
 
 def test_what_an_entry_leaves_out_has_its_default():
-    entry = Entry.read("a", {"training": {"samples": 3}})
-    assert (entry.policy, entry.options, entry.like) == (None, {}, None)
-    assert (entry.training.samples, entry.training.runs, entry.training.seconds) == (3, (), None)
+    entry = Entry.read("a", {"training": {"drawings": 3}})
+    assert (entry.policy, entry.options, entry.like, entry.unit) == (None, {}, None, None)
+    assert (entry.training.drawings, entry.training.runs, entry.training.seconds) == (3, (), None)
+
+
+def test_two_entries_need_two_names(planned, tmp_path):
+    mine = {"x": {"policy": "parm"}, "x-oracle": {"policy": "parm-pruned"}}
+    with pytest.raises(ValueError, match="names of their own, got x and x-oracle"):
+        planned(tmp_path, mine, only=["x", "x-oracle"])

@@ -33,7 +33,7 @@ def lines():
         [drawing("colors", "a", 1.0), drawing("colors", "b", 0.0), drawing("position", "c", 1.0, steps=24)],
         [drawing("colors", "a", 1.0), drawing("colors", "b", 1.0), drawing("position", "c", None, official=0.0)],
     )
-    told = Learnt(samples=3200, seconds=90.0, judge="exact, soft")
+    told = Learnt(drawings=3200, examples=0, seconds=90.0, judge="exact, soft")
     drawn = [
         drawing("colors", "a", 1.0, steps=240, questions=60),
         drawing("position", "c", 0.0, steps=120, questions=30),
@@ -46,7 +46,9 @@ def test_seeds_are_pooled_and_tasks_weigh_the_same(lines):
     assert (scores["colors"].mean, scores["position"].mean, scores["overall"].mean) == (0.75, 1.0, 0.875)
     assert scores["colors"].low < 0.75 < scores["colors"].high  # two prompts, of which one is always right
     assert lines[0].scores("official")["position"].mean == 0.5
-    assert (lines[0].cost("steps"), lines[0].cost("steps", "position"), lines[0].drawings()) == (14, 18, 6)
+    assert (lines[0].cost("steps", "colors"), lines[0].cost("steps", "position"), lines[0].drawings()) == (12, 18, 6)
+    assert lines[0].cost("steps") == 15  # of the tasks, not of the drawings
+    assert lines[0].of_the_seeds("strict") == [0.75, 1.0]
 
 
 def test_a_cost_that_was_not_counted_of_one_drawing_is_not_told():
@@ -62,7 +64,9 @@ def test_the_table_has_a_row_for_each_entry_and_says_who_judged(lines):
     header, rule, cheap, dear, *_ = text.splitlines()
     assert header.count("|") == rule.count("|") == cheap.count("|") == dear.count("|")
     cells = dict(zip(header.split(" | "), dear.split(" | "), strict=True))
-    assert (cells["sampling steps"], cells["judge calls"], cells["training samples"]) == ("180.0", "45.0", "3200")
+    assert (cells["sampling steps"], cells["judge calls"]) == ("180.0", "45.0")
+    assert (cells["drawings learnt from"], cells["examples learnt from"]) == ("3200", "0")
+    assert (cells["strict, of the seeds"], cheap.split(" | ")[4]) == ("0.500", "0.750, 1.000")
     assert (cells["training minutes"], cells["searched by"], cells["trained by |"]) == (
         "1.5",
         "exact (oracle)",
@@ -91,13 +95,30 @@ def test_a_task_that_an_entry_did_not_draw_is_left_open(lines):
     assert text.count("| narrow | 1.000 | - |") == 2 and "| narrow | 12.0 | - |" in text
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_the_plot_has_a_second_panel_where_somebody_was_asked(lines, asked, tmp_path):
+def test_the_plot_has_panels_of_all_tasks_beside_those_of_the_whole(lines, tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    drawn = []
+
+    def errorbar(axis, x, y, **style):
+        drawn.append((x[0], y[0], style["label"]))
+
+    monkeypatch.setattr(Axes, "errorbar", errorbar)
+    draw_plot(lines, tmp_path / "plot.png")
+    overall, tasks = [(15.0, 0.875, "cheap"), (180.0, 0.5, "dear")], [(12.0, 0.75, "cheap"), (240.0, 1.0, "dear")]
+    asked = [(0.0, 0.875, "cheap"), (45.0, 0.5, "dear")]
+    assert drawn == [*overall, *asked, *tasks, (18.0, 1.0, "cheap"), (120.0, 0.0, "dear")]
+    drawn.clear()
+    draw_plot(lines[:1], tmp_path / "plot.png")
+    assert [x for x, *_ in drawn] == [15.0, 12.0, 18.0]  # nobody was asked
+
+
+def test_the_plot_is_a_picture(lines, tmp_path):
     from PIL import Image
 
-    draw_plot(lines if asked else lines[:1], tmp_path / "plot.png")
+    draw_plot(lines, tmp_path / "plot.png")
     with Image.open(tmp_path / "plot.png") as plot:
-        assert (plot.width > 2 * plot.height) is asked and plot.height > 300
+        assert plot.width > plot.height > 300 and len(plot.convert("L").getcolors()) > 10
 
 
 def test_entries_that_sample_nothing_or_were_not_judged_do_not_break_the_plot(tmp_path):
@@ -136,11 +157,12 @@ GROUPS = {"steps": 50, "prompts": 8, "group": 4, "judge": {"model": "Qwen"}, "pr
 
 def test_runs_tell_what_they_learnt_from(run):
     rl = run("rl", {**GROUPS, "reward": SCENE}, times=(1.0, 9.0, 2.0, 4.0))  # killed after 9 seconds, and gone on
-    assert learnt_in(rl) == Learnt(samples=1600, seconds=13.0, judge="exact, soft")
-    verifier = run("verifier", {"drawings": {"judge": "exact"}}, examples=300)
-    assert learnt_in(verifier) == Learnt(samples=300, seconds=5.0, judge="labels of the verifier: exact")
+    assert learnt_in(rl) == Learnt(drawings=1600, examples=0, seconds=13.0, judge="exact, soft")
+    verifier = run("verifier", {"drawings": {"judge": "me"}}, examples=300, drawings=80, seconds=70.0)
+    told = Learnt(drawings=80, examples=300, seconds=70.0, judge="labels of the verifier: me")
+    assert learnt_in(verifier) == told
     sft = run("sft", {"view": "process"}, seconds=7.5)
-    assert learnt_in(sft).samples is None and learnt_in(sft).seconds == 7.5
+    assert (learnt_in(sft).drawings, learnt_in(sft).examples, learnt_in(sft).seconds) == (0, None, 7.5)
     remote = {"name": "judge", "critic": "remote", "outcome": None, "target": None}
     assert learnt_in(run("remote", {**GROUPS, "reward": remote})).judge == "Qwen"
     guided = {**GROUPS, "preference": {"guidance": {"adapter": "a"}}, "reward": SCENE}
@@ -150,7 +172,7 @@ def test_runs_tell_what_they_learnt_from(run):
 @pytest.mark.parametrize(
     ("critic", "adapter", "who"),
     [
-        ("exact", None, "exact verifier (oracle)"),
+        ("exact", None, "exact verifier, the verdict that evaluates scenes"),
         ("policy", None, "own understanding"),
         ("policy", "a", "own understanding, trained"),
         ("remote", None, "Qwen"),
@@ -164,14 +186,21 @@ def test_a_verifier_that_judges_learning_is_told(run, critic, adapter, who):
 def test_runs_and_what_is_said_add_up(run):
     rl = run("rl", {**GROUPS, "reward": SCENE})
     assert learnt(None, []) == NOTHING
-    said = learnt(Training(samples=400, seconds=60.0, judge="Qwen"), [rl])
-    assert said == Learnt(samples=2000, seconds=65.0, judge="exact, soft, Qwen")
-    assert learnt(Training(samples=400), []) == Learnt(samples=400, seconds=None, judge="")
-    first = Learnt(samples=2, seconds=1.0, judge="a")
-    assert together([first, Learnt(samples=None, seconds=3.0, judge="")]) == Learnt(
-        samples=None, seconds=4.0, judge="a"
-    )
-    assert averaged([first, Learnt(samples=4, seconds=3.0, judge="a")]) == Learnt(samples=3, seconds=2.0, judge="a")
+    said = learnt(Training(drawings=400, seconds=60.0, judge="Qwen"), [rl])
+    assert said == Learnt(drawings=2000, examples=0, seconds=65.0, judge="exact, soft, Qwen")
+    assert learnt(Training(examples=400), []) == Learnt(drawings=None, examples=400, seconds=None, judge="")
+    first = Learnt(drawings=2, examples=8, seconds=1.0, judge="a")
+    unknown = Learnt(drawings=None, examples=1, seconds=3.0, judge="")
+    assert together([first, unknown]) == Learnt(drawings=None, examples=9, seconds=4.0, judge="a")
+    second = Learnt(drawings=4, examples=2, seconds=3.0, judge="a")
+    assert averaged([first, second]) == Learnt(drawings=3, examples=5, seconds=2.0, judge="a")
+
+
+def test_what_learns_from_the_verdict_of_the_evaluation_is_marked(run):
+    strict = run("strict", {**GROUPS, "reward": {**SCENE, "outcome": "strict"}})
+    labels = run("labels", {"drawings": {"judge": "exact"}}, examples=1)
+    for folder in (strict, labels):
+        assert learnt_in(folder).judge.endswith("exact, the verdict that evaluates scenes")
 
 
 def test_a_run_that_is_not_finished_tells_nothing(run):

@@ -1,6 +1,8 @@
 """The comparison as cells: what a cell runs and in which order, and what the tables say of those that are there."""
 
 import json
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,17 +11,21 @@ from hydra import compose, initialize_config_module
 
 from strokes.agents.command import settings_from
 from strokes.agents.load import NANO
+from strokes.rewards.parm import AnsweringVerifier, ExactVerifier, ParmReward
+from strokes.rewards.scenes import SceneReward
 from strokes.rl import comparison, grid
 from strokes.rl.compare_table import measured
 from strokes.rl.comparison import Bench, main
-from strokes.rl.comparison_methods import METHODS, RUNS, SIZES
+from strokes.rl.comparison_methods import METHODS, RUNS, SIZES, VERIFIER
 from strokes.rl.comparison_tables import FINDINGS, findings, lines_of
 from strokes.rl.drawings import Drawing
 from strokes.rl.evaluation_folder import EvaluationFolder
 from strokes.rl.evaluation_settings import Settings as EvaluationSettings
 from strokes.rl.grid import claimed, path_of
+from strokes.rl.judges import make_reward
 from strokes.rl.settings import Settings as TrainingSettings
 
+LABELS = "labels of the verifier: exact, the verdict that evaluates scenes"
 SCENE = {"name": "scene", "critic": None, "outcome": "soft", "target": None}
 
 
@@ -48,13 +54,14 @@ def place(tmp_path, monkeypatch):
             settings = {"drawings": {"judge": "exact"}}
         if module == "evaluate":
             policy = {"name": words[0].removeprefix("policy="), "verifier": {"name": "exact", "adapter": None}}
+            policy |= dict(word.removeprefix("policy.").split("=") for word in words if word.startswith("policy.l"))
             if "policy.verifier.name=policy" in words:
                 policy["verifier"] = {"name": "policy", "adapter": "there"}
             policy["judge"] = "verifier"
             EvaluationFolder(out).add(0, drawings(1.0, 0.0), [], {"policy": policy, "judge": {"model": "somebody"}})
         (out / "run.json").write_text(json.dumps(settings))
         (out / "log.jsonl").write_text('{"seconds": 30.0}\n')
-        (out / "metrics.json").write_text('{"examples": 300}')
+        (out / "metrics.json").write_text('{"examples": 300, "drawings": 80}')
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(grid.subprocess, "run", run)
@@ -66,27 +73,27 @@ def record(place, method, seed=0):
 
 
 def test_a_search_trains_its_verifier_once(place):
-    assert main(["parm", "1"]) == 0
+    assert main(["parm-20", "1"]) == 0
     (first, words), (second, evaluation) = place.commands
     assert (first, second) == ("verifier", "evaluate") and "seed=1" in words
     assert {f"policy.path={NANO}", "policy=bagel-nano"} <= set(words)
     verifier = place.work / "nano" / "verifier" / "1"
     assert f"out={verifier}" in words and f"policy.verifier.adapter={verifier / 'adapter'}" in evaluation
     assert {"policy=parm", "policy.n=20", f"policy.path={NANO}", f"policy.verifier.path={NANO}"} <= set(evaluation)
-    found = record(place, "parm", 1)
+    found = record(place, "parm-20", 1)
     assert found["searcher"] == "own understanding, trained"
-    assert found["learnt"] == {"samples": 300, "seconds": 30.0, "judge": "labels of the verifier: exact"}
+    assert found["learnt"] == {"drawings": 80, "examples": 300, "seconds": 30.0, "judge": LABELS}
     assert found["evaluation"]["position"]["strict"] == [1.0, 0.0]
     place.commands.clear()
-    assert main(["parm-pruned", "1"]) == 0 and [module for module, _ in place.commands] == ["evaluate"]
+    assert main(["parm-pruned-20", "1"]) == 0 and [module for module, _ in place.commands] == ["evaluate"]
 
 
 def test_an_oracle_needs_no_training(place):
-    assert main(["parm-oracle", "0"]) == 0
+    assert main(["parm-20-oracle", "0"]) == 0
     ((module, words),) = place.commands
     assert module == "evaluate" and not [word for word in words if word.startswith("policy.verifier")]
-    found = record(place, "parm-oracle")
-    assert found["searcher"] == "exact (oracle)" and found["learnt"]["samples"] == 0
+    found = record(place, "parm-20-oracle")
+    assert found["searcher"] == "exact (oracle)" and found["learnt"]["drawings"] == found["learnt"]["examples"] == 0
 
 
 def test_what_learns_is_evaluated_with_what_it_learnt(place):
@@ -99,19 +106,30 @@ def test_what_learns_is_evaluated_with_what_it_learnt(place):
     assert evaluation[0] == "policy=bagel-nano"
     assert f"policy.adapter={work / 'trained' / 'dpo-guided' / '2' / 'adapter'}" in evaluation
     told = record(place, "dpo-guided", 2)["learnt"]
-    assert (told["samples"], told["seconds"]) == (50 * 8 * 8 + 300, 60.0)
-    assert told["judge"] == "exact, soft, labels of the verifier: exact"
+    assert (told["drawings"], told["examples"], told["seconds"]) == (50 * 8 * 8 + 80, 300, 60.0)
+    assert told["judge"] == f"exact, soft, {LABELS}"
 
 
-def test_a_search_after_learning_draws_as_many_as_make_up_the_budget(place):
+def test_a_search_at_the_cost_of_another_method_waits_for_what_tells_it(place):
     assert main(["joint-stages-search", "0"]) == 0
     modules = [module for module, _ in place.commands]
-    assert sorted(modules) == ["evaluate", "evaluate", "train", "verifier"] and modules[-1] == "evaluate"
+    assert sorted(modules) == ["evaluate", "evaluate", "evaluate", "train", "verifier"] and modules[-1] == "evaluate"
     words = place.commands[-1][1]
-    assert {"policy=best-of-n", "policy.painter=strokes", "policy.n=10"} <= set(words)  # 20 images, 2 of each drawing
+    work = place.work / "nano"
+    matched = [f"policy.like={work}/parm-20-oracle/0/evaluation", f"policy.unit={work}/joint-stages/0/evaluation"]
+    assert {"policy=best-of-n", "policy.painter=strokes", *matched} <= set(words)
     place.commands.clear()
     assert main(["joint-stages", "0"]) == 0 and place.commands == []  # what it draws was needed for that
     assert record(place, "joint-stages")["searcher"] == ""
+
+
+@pytest.mark.parametrize("end", ["", "-oracle"])
+def test_what_pruning_saves_is_drawn_by_the_same_judge(place, end):
+    method = METHODS[f"parm-pruned-like-20{end}"]
+    unit, like = METHODS[method.unit], METHODS[method.like]
+    assert unit.policy[0] == method.policy[0] and (unit.verifier, like.policy[1]) == (method.verifier, "policy.n=20")
+    drawn = [METHODS[f"{name}-like-strokes{end}"] for name in ("best-of", "parm")]
+    assert {(each.like, each.unit, each.verifier) for each in drawn} == {("sft-inspect", "", method.verifier)}
 
 
 def test_a_killed_cell_goes_on_where_it_stood(place, monkeypatch):
@@ -129,10 +147,10 @@ def test_a_killed_cell_goes_on_where_it_stood(place, monkeypatch):
 
 def test_the_next_missing_cell_is_run(place, capsys):
     assert main([]) == 0 and main([]) == 0
-    assert [words[0] for _, words in place.commands if _ == "evaluate"] == ["policy=one-shot", "policy=best-of-n"]
-    with claimed(place.work / "nano" / "best-of-131-oracle" / "0"):
-        assert main(["best-of-131-oracle", "0"]) == 1
-    assert "somebody is at best-of-131-oracle 0" in capsys.readouterr().err
+    assert [words[0] for _, words in place.commands if _ == "evaluate"] == ["policy=one-shot", "policy=bagel-nano"]
+    with claimed(place.work / "nano" / "best-of-3-oracle" / "0"):
+        assert main(["best-of-3-oracle", "0"]) == 1
+    assert "somebody is at best-of-3-oracle 0" in capsys.readouterr().err
 
 
 def test_without_the_inspect_loop_the_same_weights_draw(place):
@@ -141,30 +159,39 @@ def test_without_the_inspect_loop_the_same_weights_draw(place):
     assert set(without) - set(loop) == {"heeds_refine=false", *(word for word in without if word.startswith("out="))}
 
 
-@pytest.mark.parametrize("words", ["size=huge", "parm", "parm x", "parmm 0", "tables now"])
+@pytest.mark.parametrize("words", ["size=huge", "parm-20", "parm-20 x", "parmm 0", "tables now"])
 def test_wrong_arguments_are_refused(words, place, capsys):
     assert main(words.split()) == 1 and "Expected" in capsys.readouterr().err and place.commands == []
 
 
 def test_every_method_is_in_a_finding_and_every_run_in_a_method():
-    assert {name for _, *pair in FINDINGS for name in pair} >= set(METHODS) - {"best-of-131-oracle"}
-    assert {name for _, *pair in FINDINGS for name in pair} <= set(METHODS)
+    pairs = [pair for _, *pair in FINDINGS]
+    assert {name for pair in pairs for name in pair} == set(METHODS)
+    assert ["parm-20-oracle", "best-of-20-oracle"] not in pairs  # of the same drawings the truth chooses the best
     assert {method.learns for method in METHODS.values()} - {""} == set(RUNS)
-    assert {method.drawn_like for method in METHODS.values()} - {""} <= set(METHODS)
+    assert {name for method in METHODS.values() for name in (method.like, method.unit)} - {""} <= set(METHODS)
 
 
-def cell(method, seed, *values, start="a"):
-    learnt = {"samples": 0, "seconds": 0.0, "judge": ""}
+def cell(method, seed, *values, start="a", **made):
+    learnt = {"drawings": 0, "examples": 0, "seconds": 0.0, "judge": ""}
     shared = {"method": method, "seed": seed, "start": start, "searcher": "", "learnt": learnt}
-    return {**shared, "evaluation": measured(drawings(*values))}
+    made = {
+        "benchmark": "b",
+        "evaluation": method,
+        "training": None,
+        "verifier_training": None,
+        "verifier": None,
+        **made,
+    }
+    return {**shared, "made_with": made, "evaluation": measured(drawings(*values))}
 
 
 def test_findings_are_differences_of_the_seeds_that_both_have():
-    cells = {"parm": [cell("parm", 0, 1.0, 0.0), cell("parm", 1, 1.0, 1.0)], "best-of-1000": []}
+    cells = {"parm-20": [cell("parm-20", 0, 1.0, 0.0), cell("parm-20", 1, 1.0, 1.0)], "best-of-20": []}
     assert "parm" not in findings(cells)
-    cells["best-of-1000"] = [cell("best-of-1000", 1, 0.0, 1.0), cell("best-of-1000", 2, 0.0, 0.0)]
-    (row,) = [line for line in findings(cells).splitlines() if "`parm`" in line]
-    assert "(`parm` - `best-of-1000`) | 1 | +0.500 [+0.000, +1.000] | +0.500 |" in row
+    cells["best-of-20"] = [cell("best-of-20", 1, 0.0, 1.0), cell("best-of-20", 2, 0.0, 0.0)]
+    (row,) = [line for line in findings(cells).splitlines() if "`parm-20`" in line]
+    assert "(`parm-20` - `best-of-20`) | 1 | +0.500 [+0.000, +1.000] | +0.500 |" in row
 
 
 def test_tables_are_written_anew_with_every_cell(place, capsys):
@@ -178,9 +205,44 @@ def test_tables_are_written_anew_with_every_cell(place, capsys):
     assert (place.results / "nano" / "plot.png").stat().st_size > 1000
 
 
-def test_cells_of_different_starts_are_in_no_table():
-    with pytest.raises(ValueError, match="cells of one start, got 2"):
-        lines_of({"parm": [cell("parm", 0, 1.0)], "dpo": [cell("dpo", 0, 1.0, start="b")]})
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (cell("dpo", 0, 1.0, start="b"), "one start, got 2: parm-20 0; dpo 0"),
+        (cell("dpo", 0, 1.0, benchmark="c"), "one benchmark, got 2"),
+        (cell("parm-20", 1, 1.0, evaluation="other"), "one evaluation, got 2: parm-20 0; parm-20 1"),
+        (cell("parm-20", 1, 1.0, training="other"), "one training, got 2"),
+        (cell("best-of-20", 1, 1.0, verifier_training="other"), "one verifier training, got 2"),
+        (cell("best-of-20", 0, 1.0, verifier="other"), "one verifier, got 2"),
+        (cell("best-of-20", 1, 1.0, verifier="other"), ""),  # another seed has a verifier of its own
+        (cell("dpo", 0, 1.0, training="other"), ""),
+    ],
+)
+def test_cells_that_were_made_differently_are_in_no_table(second, words):
+    first = cell("parm-20", 0, 1.0, training="t", verifier_training="v", verifier="w")
+    cells = {first["method"]: [first]}
+    cells.setdefault(second["method"], []).append(second)
+    if not words:
+        assert sum(len(line.evaluations) for line in lines_of(cells)) == 2
+        return
+    with pytest.raises(ValueError, match=words):
+        lines_of(cells)
+
+
+def test_a_cell_keeps_what_it_was_made_with(place):
+    for method, seed in (("parm-20", 0), ("parm-20", 1), ("parm-pruned-20", 0), ("dpo", 0)):
+        assert main([method, str(seed)]) == 0
+    first, second, pruned = (
+        record(place, *name)["made_with"] for name in (("parm-20", 0), ("parm-20", 1), ("parm-pruned-20", 0))
+    )
+    assert first["evaluation"] == second["evaluation"] != pruned["evaluation"] and first["training"] is None
+    assert first["verifier_training"] == second["verifier_training"] == pruned["verifier_training"] is not None
+    learnt = record(place, "dpo")["made_with"]
+    assert learnt["training"] is not None and learnt["verifier"] is None
+    file = place.work / "nano" / "dpo" / "0" / "evaluation" / "settings.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "limit": 3}))
+    path_of(place.results / "nano", "dpo", 0).unlink()
+    assert main(["dpo", "0"]) == 1  # other tasks than those of the other cells
 
 
 @pytest.fixture(scope="module")
@@ -201,5 +263,43 @@ def test_what_cells_run_can_be_run(size, place, composed):
     assert {each.policy["path"] for _, each in found} == {str(SIZES[size].start)}
     trained = [each for module, each in found if module == "train"]
     assert len(trained) == len(RUNS) and {each.policy["name"] for each in trained} == {SIZES[size].policy}
-    assert "strict" not in {each.reward.outcome for each in trained}  # that is what they are evaluated by
     assert len({each.steps * each.prompts * each.group for each in trained}) == 1  # the same drawings to learn from
+
+
+@pytest.fixture(scope="module")
+def learning(composed):
+    """The settings of a run."""
+
+    @cache
+    def call(name, size="nano"):
+        words = [word.replace(VERIFIER, "adapter") for word in RUNS[name]]
+        own = [*SIZES[size].rl.get(name, ()), f"policy={SIZES[size].policy}", "out=unused"]
+        return composed("rl", TrainingSettings, [*words, *own])
+
+    return call
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_run_is_rewarded_by_what_evaluates_it_but_the_one_that_says_so(learning, name):
+    settings = learning(name)
+    reward = make_reward(settings.reward, settings.judge, settings.policy)
+    if isinstance(reward, SceneReward):
+        assert reward.outcome == "soft"
+        return
+    assert isinstance(reward, ParmReward)
+    judge = {True: ExactVerifier, False: AnsweringVerifier}[name.endswith("-oracle")]
+    assert type(reward.verifier) is judge
+    if judge is AnsweringVerifier:
+        assert reward.verifier.answerer.adapter == "adapter"
+
+
+def test_the_control_of_potential_differs_in_nothing_else(learning):
+    given, control = (asdict(learning(name)) for name in ("parm-potential", "parm-outcome"))
+    assert control["reward"].pop("process") == 0 < given["reward"].pop("process")
+    assert given == control
+
+
+def test_rates_are_those_of_the_method_and_the_size(learning):
+    assert learning("joint-stages", "tiny").flow.lr == learning("parm-outcome", "tiny").flow.lr == 5e-5
+    for name in ("nft", "dpo"):
+        assert learning(name, "tiny").flow.lr == learning(name).flow.lr != 5e-5
