@@ -204,3 +204,9 @@ def test_a_rule_is_any_function():
     found = advantages([fewer_words(t) for t in group], [4, 1], num_generations=2, scale="none")
     by = 5 / 6
     assert found.values[0].tolist() == pytest.approx([-by, 0, -by, -by]) and found.values[1] == pytest.approx([by])
+
+
+def test_a_missing_verdict_is_told_from_an_advantage_of_nothing():
+    found = advantages([[Signal(0, "s", 1.0), Signal(1, "s", None)], [Signal(0, "s", 1.0)]], [3, 1], num_generations=2)
+    assert [each.tolist() for each in found.is_judged] == [[True, False, False], [True]]
+    assert all((each == 0).all() for each in found.values)

@@ -114,6 +114,29 @@ def test_the_average_is_of_the_gen_expert_alone_and_is_taken_once_a_generation(w
         assert torch.allclose(tensor, wanted), name
 
 
+def test_the_average_counts_the_steps_of_the_optimizer(weights, monkeypatch):
+    monkeypatch.setitem(DECAYS, 1, (0, 0.25, 1.0))
+    twice, thrice = Average(1, steps=2), Average(1, steps=3)
+    first, second = weights
+    shares = []
+    for average in (twice, thrice):
+        average(first)
+        drew = average(second)
+        name = next(n for n in drew.tensors if is_gen(n) and not torch.equal(first.tensors[n], second.tensors[n]))
+        moved, whole = drew.tensors[name] - second.tensors[name], first.tensors[name] - second.tensors[name]
+        shares.append(float(moved.norm() / whole.norm()))
+    assert shares == pytest.approx([0.5, 0.75], abs=1e-4)
+
+
+def test_an_image_without_a_verdict_is_no_image_of_average_worth():
+    given = {"clean": [0.0, 1.0], "noise": [1.0, -1.0], "time": 0.6, "reference": [0.0, 0.0], "penalty": 1.0}
+    v = torch.tensor([0.9, -0.2], requires_grad=True)
+    told = loss(v, [0.3, -0.2], float("nan"), **given)
+    told.backward()
+    assert told == 0 and v.grad.abs().max() == 0
+    assert loss(v, [0.3, -0.2], 0.0, **given) > 0
+
+
 # Runs -----------------------------------------------------------------------------------------------
 
 
@@ -204,10 +227,43 @@ def test_a_rigged_reward_rises(small, tmp_path, monkeypatch):
     assert np.mean(rewards[-2:]) > np.mean(rewards[:2]) + 0.02
 
 
+class Absent:
+    """Has no verdict on every third drawing."""
+
+    def __call__(self, transcripts):
+        return [Score(total=None if k % 3 == 0 else float(k % 2)) for k, _ in enumerate(transcripts)]
+
+
+def test_what_the_loss_is_divided_by_are_images_with_a_verdict(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: Absent)
+    judge = ("reward.outcome=null", "reward.target=here:judge", "reward.max_missing=1", "credit.name=outcome")
+    trainer = _trainer(small, tmp_path, "steps=1", "group=4", "micro_batch=8", "rollout.chunk=8", *judge)
+    (seen, flow) = ([], trainer._flow_loss)
+    trainer._flow_loss = lambda inputs, replayed: seen.append(inputs) or flow(inputs, replayed)
+    trainer.train()
+    (inputs,) = seen
+    images = [(t.score.total, sum(e.stage.is_image for _, e, _ in t.own())) for t in inputs["trajectories"]]
+    assert sum(n for total, n in images if total is None) > 0
+    assert inputs["num_flow_steps"] == 2 * sum(n for total, n in images if total is not None)
+    for (total, _), credit in zip(images, inputs["credits"], strict=True):
+        assert np.isnan(credit).all() == (total is None)
+    assert all(np.isfinite(_history(trainer, "grad_norm"))) and all(np.isfinite(_history(trainer, "flow/weight")))
+
+
+def test_drawings_without_any_image_are_no_error_where_images_alone_learn(small, tmp_path):
+    trainer = _trainer(small, tmp_path, "policy.max_tokens=1", "lora.experts=gen", "steps=1")
+    trainer.train()
+    assert _history(trainer, "images_per_drawing") == [0] and _history(trainer, "grad_norm") == [0]
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
         ("flow.form=nft", "flow.nft, a block with mix, states, schedule, exactly with flow.form=nft"),
+        (
+            "flow={form: nft, nft: {mix: 1, states: 5, schedule: 1}}",
+            r"nft\.states of at most num_steps, 4, got 5",
+        ),
         ("flow={form: nft, nft: {mix: 0, states: 2, schedule: 1}}", "flow.nft.mix above 0"),
         ("flow={form: nft, nft: {mix: 1, states: 2, schedule: 3}}", "flow.nft.schedule among 0, 1, 2"),
         ("flow={form: nft, clip: 0.1, nft: {mix: 1, states: 2, schedule: 1}}", "which has no densities"),

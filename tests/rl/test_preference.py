@@ -274,6 +274,43 @@ def test_a_run_goes_on_exactly_and_draws_nothing_twice(tmp_path, whole):
         assert torch.equal(mine, other), name
 
 
+def test_guidance_changes_what_is_learnt_the_same_by_any_micro_batch_and_leaves_the_verifier(tmp_path, monkeypatch):
+    verifier = unsure()
+    before = {name: p.clone() for name, p in verifier.model.named_parameters()}
+    monkeypatch.setattr("strokes.rl.preference_run.Understanding", SimpleNamespace(load=lambda *_, **__: verifier))
+    guided_by = "{coef: 1.0, below: 0.99, adapter: start}"
+    plain, *micro = (
+        _trainer(settings, tmp_path / str(k), DPO.format(1, 1, guidance), "steps=1", f"micro_batch={size}")
+        for k, (guidance, size) in enumerate([("null", 4), (guided_by, 4), (guided_by, 2)])
+    )
+    for trainer in (plain, *micro):
+        trainer.train()
+    assert _history(plain, "pairs/made")[0] > 1
+    (loss,), (together,), (apart,) = (_history(trainer, "loss") for trainer in (plain, *micro))
+    assert together > loss + 0.01 and together == pytest.approx(apart, rel=1e-3)
+    norms = [_history(trainer, "grad_norm")[0] for trainer in micro]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3)
+    changed = {n for n, p in _learnt(micro[0]).items() if not torch.equal(p, _learnt(plain)[n])}
+    assert any(map(is_gen, changed))
+    assert all(torch.equal(p, before[name]) for name, p in verifier.model.named_parameters())
+
+
+class Alternating:
+    """Prefers every second drawing, whatever is on it."""
+
+    def __call__(self, transcripts):
+        return [Score(total=float(k % 2)) for k, _ in enumerate(transcripts)]
+
+
+def test_pairs_without_any_image_are_no_error_where_images_alone_learn(tmp_path, monkeypatch):
+    monkeypatch.setattr("strokes.rl.judges.imported", lambda *_: Alternating)
+    said = ("policy.max_tokens=1", "lora.experts=gen", "reward.outcome=null", "reward.target=here:judge", "steps=1")
+    trainer = _trainer(settings, tmp_path, DPO.format(1, 1, "null"), *said)
+    trainer.train()
+    assert not any(each.transcript.images for pair in trainer.rounds.round(0).pairs for each in pair)
+    assert _history(trainer, "grad_norm") == [0]
+
+
 def test_the_command_ends_with_an_adapter(tmp_path):
     dpo = DPO.format(1, 1, "null")
     made = settings(*GRADED, dpo, "steps=1", out=tmp_path)
