@@ -9,7 +9,7 @@ saved. As described, it is given up: rule "pruned".
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -97,7 +97,7 @@ class _Assessor:
 
     def look(self, drafts: Sequence[tuple[Session, np.ndarray]]) -> list[bool]:
         seen = [self._of(session.transcript) for session, _ in drafts]
-        self._assess(seen, [image for _, image in drafts])
+        self._assess(seen, [image for _, image in drafts], is_drawing=True)
         return [not candidate.is_stopped for candidate in seen]
 
     def advanced(self, trajectories: Sequence[Trajectory]) -> None:
@@ -113,24 +113,28 @@ class _Assessor:
     def _of(self, transcript: Transcript) -> _Candidate:
         return self._by_transcript[id(transcript)]
 
-    def _assess(self, candidates: Sequence[_Candidate], images: Sequence[np.ndarray]) -> None:
+    def _assess(
+        self, candidates: Sequence[_Candidate], images: Sequence[np.ndarray], *, is_drawing: bool = False
+    ) -> None:
+        """Ask what there is to be asked; while an image is being drawn, its own time includes that of the questions."""
         drawn = [candidate.transcript for candidate in candidates]
         looks = [Look(each.prompt, image, each.meta) for each, image in zip(drawn, images, strict=True)]
-        for candidate, opinion in self._put("clarity", candidates, looks):
+        for candidate, opinion in self._put("clarity", candidates, looks, is_drawing):
             candidate.assessment.hear_clarity(opinion)
         clear = [k for k, candidate in enumerate(candidates) if candidate.assessment.is_clear]
-        for candidate, opinion in self._put("potential", [candidates[k] for k in clear], [looks[k] for k in clear]):
+        far = [candidates[k] for k in clear], [looks[k] for k in clear]
+        for candidate, opinion in self._put("potential", *far, is_drawing):
             candidate.assessment.hear_potential(opinion)
         if self.rule == "pruned":
             for group in {candidate.group for candidate in candidates}:
                 self._prune([c for c in self.candidates if c.group == group and not c.is_stopped])
 
     def _put(
-        self, question: VerifierQuestion, candidates: Sequence[_Candidate], looks: Sequence[Look]
+        self, question: VerifierQuestion, candidates: Sequence[_Candidate], looks: Sequence[Look], is_drawing: bool
     ) -> list[tuple[_Candidate, Opinion]]:
         pairs = list(zip(candidates, put(self.verifier, question, looks), strict=True))
         for candidate, opinion in pairs:
-            candidate.cost += opinion.cost
+            candidate.cost += replace(opinion.cost, seconds=0.0) if is_drawing else opinion.cost
         return pairs
 
     def _prune(self, going: Sequence[_Candidate]) -> None:

@@ -153,12 +153,14 @@ class BestOfN(SearchOfN):
         """Draw ``n`` times for each canvas and choose."""
         copies = self.copies(sessions)
         groups = self.draw(sessions, copies, rules)
+        begun = perf_counter()
         scores = iter(self.score_fn(copies))
+        seconds = (perf_counter() - begun) / len(copies)
         found = []
         for group in groups:
             for trajectory in group:
                 trajectory.score = next(scores)
-            bill = total(cost for each in group for cost in (each.cost, each.score.cost if each.score else Cost()))
+            bill = total(cost for each in group for cost in (each.cost, _asking(each, seconds)))
             found.append(Found(max(group, key=_value), bill))  # of equal ones the first
         return found
 
@@ -184,32 +186,37 @@ class Outcome:
 
 
 def asked(verifier: Verifier, question: VerifierQuestion, transcripts: Sequence[Transcript]) -> list[Opinion]:
-    """What a verifier says of the canvases of transcripts; every question is on the bill, and the time it took."""
+    """What a verifier says of the canvases of transcripts, see ``put``."""
     looks = []
     for transcript in transcripts:
         assert transcript.canvas is not None
         looks.append(Look(transcript.prompt, transcript.canvas, transcript.meta))
-    begun = perf_counter()
-    opinions = put(verifier, question, looks)
-    seconds = (perf_counter() - begun) / max(1, len(looks))
-    return [replace(opinion, cost=replace(opinion.cost, seconds=seconds)) for opinion in opinions]
+    return put(verifier, question, looks)
 
 
 def put(verifier: Verifier, question: VerifierQuestion, looks: Sequence[Look]) -> list[Opinion]:
-    """Put a question about images; every one of them is on the bill.
+    """Put a question about images; every one of them is on the bill, and the time it took.
 
     Raises:
         ValueError: A verifier that gives another number of opinions than there are images.
     """
+    begun = perf_counter()
     opinions = verifier.ask(question, looks) if looks else []
     if len(opinions) != len(looks):
         raise ValueError(f"Expected an opinion on each of {len(looks)} images, got {len(opinions)}.")
-    return [replace(opinion, cost=opinion.cost + Cost(questions=1)) for opinion in opinions]
+    seconds = (perf_counter() - begun) / max(1, len(looks))
+    return [replace(opinion, cost=replace(opinion.cost + Cost(questions=1), seconds=seconds)) for opinion in opinions]
 
 
 def worth(opinion: Opinion) -> float:
     """The probability of "yes"; 0 where the word was neither yes nor no."""
     return 0.0 if opinion.said is None or opinion.p_yes is None else opinion.p_yes
+
+
+def _asking(trajectory: Trajectory, seconds: float) -> Cost:
+    """What a verdict on a finished drawing cost: one question about its picture, whoever was asked."""
+    cost = trajectory.score.cost if trajectory.score else Cost()
+    return replace(cost, questions=int(trajectory.transcript.canvas is not None), seconds=seconds)
 
 
 def _value(trajectory: Trajectory) -> float:

@@ -24,6 +24,9 @@ from .bagel.model import Bagel
 from .bagel.pictures import as_seen
 from .bagel.tokenizer import Tokenizer
 
+MARKERS = 2
+"""Tokens around a text or an image."""
+
 
 class Understanding:
     """Yes or no, by a model with an image encoder."""
@@ -94,6 +97,17 @@ class Understanding:
             part = slice(first, first + self.batch)
             result += self._answer(images[part], questions[part])
         return result
+
+    def num_read(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[int]:
+        """Tokens that ``answer`` encodes for each pair: the image, the question, and both answers, with all markers."""
+        answers = sum(len(answer.ids) + MARKERS for answer in self.answers)
+        counts = []
+        for image, question in zip(images, questions, strict=True):
+            height, width = as_seen(self.model.config, image).pixels.shape[1:]
+            patches = height * width // self.model.config.vit_config.patch_size**2
+            words = len(self.tokenizer.encode(neutralise(question)))
+            counts.append(patches + MARKERS + words + MARKERS + answers)
+        return counts
 
     @torch.no_grad()
     def _answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float]:

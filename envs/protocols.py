@@ -236,6 +236,15 @@ class Answerer(Protocol):
         ...
 
 
+@runtime_checkable
+class MeteredAnswerer(Answerer, Protocol):
+    """An ``Answerer`` that can tell what its answers take."""
+
+    def num_read(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[int]:
+        """Tokens encoded for each answer, of the image and of all words."""
+        ...
+
+
 class Said(NamedTuple):
     """What a model said in a conversation."""
 
@@ -264,6 +273,7 @@ __all__ = [
     "Cost",
     "Emission",
     "Look",
+    "MeteredAnswerer",
     "Opinion",
     "Policy",
     "Reply",

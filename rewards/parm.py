@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from ..envs.protocols import Answerer, Cost, Look, Opinion, Score, Verifier, VerifierQuestion
+from ..envs.protocols import Answerer, Cost, Look, MeteredAnswerer, Opinion, Score, Verifier, VerifierQuestion
 from ..envs.scenes.changes import assign
 from ..envs.scenes.detect import detect
 from ..envs.scenes.detection import UNKNOWN
@@ -65,14 +65,21 @@ QUESTIONS: Mapping[VerifierQuestion, Question] = {
 
 @dataclass(frozen=True, slots=True)
 class AnsweringVerifier:
-    """A model that can be asked yes or no about an image; it gives probabilities and no words."""
+    """A model that can be asked yes or no about an image; it gives probabilities and no words.
+
+    What it reads to answer is on the bill where it can tell (``MeteredAnswerer``).
+    """
 
     answerer: Answerer
 
     def ask(self, question: VerifierQuestion, looks: Sequence[Look]) -> list[Opinion]:
         """One opinion for each look."""
-        asked = [question_of(question, look.prompt) for look in looks]
-        return [_answered(p_yes) for p_yes in self.answerer.answer([look.image for look in looks], asked)]
+        asked, images = [question_of(question, look.prompt) for look in looks], [look.image for look in looks]
+        opinions = [_answered(p_yes) for p_yes in self.answerer.answer(images, asked)]
+        if not isinstance(self.answerer, MeteredAnswerer):
+            return opinions
+        counts = self.answerer.num_read(images, asked)
+        return [replace(each, cost=Cost(encoded=count)) for each, count in zip(opinions, counts, strict=True)]
 
 
 def question_of(question: VerifierQuestion, prompt: str) -> str:

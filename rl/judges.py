@@ -131,6 +131,10 @@ class OwnUnderstanding:
         """See ``Understanding.answer``."""
         return self._model.answer(images, questions)
 
+    def num_read(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[int]:
+        """See ``Understanding.num_read``."""
+        return self._model.num_read(images, questions)
+
     @cached_property
     def _model(self) -> "Understanding":
         import torch

@@ -1,6 +1,7 @@
 """The ledger of every search against an independent count, and searches from their settings."""
 
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from strokes.agents.parm import Parm
 from strokes.agents.rollout import chunks, rollout
 from strokes.agents.search import BestOfN, Outcome
 from strokes.agents.searches import SEARCHES
-from strokes.envs.protocols import Cost
+from strokes.envs.protocols import Cost, Score
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `toys`
 
@@ -62,6 +63,31 @@ def test_the_ledger_is_what_was_done(name, rounds):
         assert getattr(bill, kind) == painter.total(kind), kind
     assert bill.questions == bill.calls == len(judge.asked) > 0
     assert bill.remote_tokens == 7 * len(judge.asked)
+
+
+@pytest.mark.parametrize("name", ["sketches", "released"])
+def test_questions_take_time_that_is_counted_once(name):
+    """The toy's drawings take no time, so all there is on the bill is that of questions outside of them."""
+
+    class Slow:
+        def ask(self, question, looks):
+            time.sleep(0.01 * len(looks))
+            return verifier().ask(question, looks)
+
+    (chunk,) = chunks(["a toy"], seed=0)
+    (drawn,) = rollout(searches(ToyPainter(STEPS), Slow())[name], chunk)
+    if name == "sketches":
+        assert drawn.cost.seconds >= 0.01 * drawn.cost.questions
+    else:  # looks during a drawing are within the painter's own time
+        assert 0.01 <= drawn.cost.seconds < 0.01 * (drawn.cost.questions - 1)
+
+
+def test_whoever_chooses_is_asked_once_for_each_picture():
+    (chunk,) = chunks(["a toy"], seed=0, num_members=2)
+    judges = (Outcome(verifier()), lambda transcripts: [Score(total=0.5) for _ in transcripts])
+    for judge in judges:
+        drawn = rollout(BestOfN(ToyPainter(STEPS), 3, judge), chunk)
+        assert [each.cost.questions for each in drawn] == [3, 3]
 
 
 def test_giving_up_saves():

@@ -12,7 +12,8 @@ from strokes.agents.bagel.pictures import as_seen
 from strokes.agents.bagel.sequence import pack
 from strokes.agents.load import NANO, SHIPPED
 from strokes.agents.understanding import Understanding
-from strokes.envs.protocols import Answerer
+from strokes.envs.protocols import Answerer, Cost, Look, MeteredAnswerer
+from strokes.rewards.parm import AnsweringVerifier, question_of
 
 RED, WHITE = np.zeros((48, 48, 3), np.uint8), np.full((48, 48, 3), 255, np.uint8)
 RED[..., 0] = 255
@@ -55,6 +56,24 @@ def test_yes_and_no_share_what_is_probable(asked):
     swapped = Understanding(asked.model, asked.tokenizer, words=("no", "yes"))
     (yes,), (no,) = asked.answer([RED], ["is it red"]), swapped.answer([RED], ["is it red"])
     assert yes is not None and no is not None and yes + no == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [48, 32])
+def test_what_is_read_to_answer_is_counted(asked, monkeypatch, size):
+    images, questions = [RED[:size, :size], WHITE[:size, :size]], ["a red circle", "two <green> stars and a circle"]
+    encoded = []
+
+    def extend(rows, items):
+        hidden = type(asked.contexts).extend(asked.contexts, rows, items)
+        encoded.append([len(states) for states in hidden])
+        return hidden
+
+    monkeypatch.setattr(asked.contexts, "extend", extend, raising=True)
+    assert isinstance(asked, MeteredAnswerer)
+    asked.answer(images, questions)
+    assert asked.num_read(images, questions) == np.sum(encoded, 0).tolist()
+    (opinion,) = AnsweringVerifier(asked).ask("potential", [Look("a red circle", RED)])
+    assert opinion.cost == Cost(encoded=asked.num_read([RED], [question_of("potential", "a red circle")])[0])
 
 
 def test_special_tokens_in_a_question_are_ordinary_text(asked, monkeypatch):
