@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -106,6 +107,12 @@ def rewind(log: Path, step: int) -> None:
     if log.exists():
         lines = [line for line in log.read_text().split("\n")[:-1] if json.loads(line)["step"] <= step]
         write_whole(log, "".join(f"{line}\n" for line in lines))
+
+
+def logged_seconds(log: Path) -> float:
+    """Wall time of a run by its log, over all processes that had a part in it: the sum of each one's last line."""
+    times = [json.loads(line)["seconds"] for line in log.read_text().splitlines()]
+    return float(sum(before for before, after in pairwise([*times, -1.0]) if after < before))
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -1,7 +1,8 @@
 """Calibration: how well probabilities of "yes" tell right from wrong, and how far they can be taken at their word.
 
 AUC is the share of pairs of a right and a wrong one that stand in the right order, ties counting half (the statistic of
-Mann and Whitney). The Brier score is the mean squared distance of a probability from the truth, 0 or 1. The expected
+Mann and Whitney). The Brier score is the mean squared distance of a probability from the truth, 0 or 1; the Brier skill
+is the share by which it is lower than that of the base rate, said of everything (G. Brier, 1950). The expected
 calibration error (ECE; C. Guo et al., arXiv 1706.04599, for two classes) sorts probabilities into equal bins of [0, 1]
 and takes the mean distance, over all answers, between what a bin says and how often it is right.
 """
@@ -44,14 +45,21 @@ class Calibration:
     accuracy: Interval
     """Of the more probable word; even odds are yes."""
     brier: Interval
+    skill: Interval | None
+    """Brier skill: 1 is faultless, 0 no better than the base rate; ``None``: all ought to be the same."""
     ece: float
     """Without an interval: resampling makes it larger than it is."""
     bins: tuple[Bin, ...]
     """Those that hold answers."""
 
+    @property
+    def is_learnt(self) -> bool:
+        """Whether right and wrong are told apart at all: the interval of AUC lies above even chances."""
+        return self.auc is not None and self.auc.low is not None and self.auc.low > 0.5
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        means = {"auc": self.auc, "accuracy": self.accuracy, "brier": self.brier}
+        means = {"auc": self.auc, "accuracy": self.accuracy, "brier": self.brier, "skill": self.skill}
         return {
             "num": self.num,
             "num_prompts": self.num_prompts,
@@ -82,6 +90,11 @@ def calibration(said: Sequence[float], truth: Sequence[bool], prompts: Sequence[
     accuracy = resampled(prompts, lambda weights: float(np.average(hits, weights=weights)))
     brier = resampled(prompts, lambda weights: float(np.average(misses, weights=weights)))
     assert accuracy is not None and brier is not None
+
+    def skill(weights: np.ndarray) -> float | None:
+        base = float(np.average(is_yes, weights=weights))
+        return 1 - float(np.average(misses, weights=weights)) / (base * (1 - base)) if 0 < base < 1 else None
+
     bins = reliability(p, is_yes)
     return Calibration(
         num=len(p),
@@ -90,6 +103,7 @@ def calibration(said: Sequence[float], truth: Sequence[bool], prompts: Sequence[
         auc=resampled(prompts, lambda weights: auc(p, is_yes, weights)),
         accuracy=accuracy,
         brier=brier,
+        skill=resampled(prompts, skill),
         ece=sum(each.num * abs(each.said - each.true) for each in bins) / len(p),
         bins=bins,
     )

@@ -9,15 +9,15 @@ BAGEL.)
 
 One run is one folder: ``run.json``, ``data/`` (see ``verifier_data``), ``checkpoints/``, ``log.jsonl``, and at the end
 ``adapter/``, ``metrics.json`` and ``report.md``: both verifiers, before and after, on prompts that were set aside.
+Settings are chosen by "validation" in it, on other prompts than those of "before" and "after".
 """
 
 import math
 import sys
 import threading
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -28,16 +28,16 @@ from ..agents.callbacks import Begin, JsonLog, StopWhenAsked
 from ..agents.command import run_training, settings_from
 from ..agents.load import checkpoint_of, fingerprint, load_policy, placing
 from ..agents.lora import adapters
-from ..agents.run_folder import RunFolder, stop_requests
+from ..agents.run_folder import RunFolder, logged_seconds, stop_requests
 from ..agents.understanding import Understanding
 from ..envs.files import write_whole
-from ..envs.protocols import Verifier
+from ..envs.protocols import Policy, Verifier
 from ..rewards.parm import AnsweringVerifier
+from .checkpoints import WHOLE
 from .judges import SERVERS, imported, make_verifier
 from .train import latest_checkpoint
-from .checkpoints import WHOLE
-from .verifier_data import Builder
-from .verifier_examples import Batch, Examples
+from .verifier_data import Builder, Spent
+from .verifier_examples import Batch, Examples, num_rows
 from .verifier_report import Report, examine
 from .verifier_settings import JUDGES, Settings
 
@@ -76,7 +76,7 @@ def train(settings: Settings, folder: Path) -> bool:
         if settings.data is None and not build(settings, data, run, stop):
             print("stopped while drawing; the same command goes on", flush=True)
             return False
-        train_split, test_split = Examples(data / "train.parquet"), Examples(data / "test.parquet")
+        train_split, held = Examples(data / "train.parquet"), Held.read(data)
         asked, trainer = make_trainer(settings, train_split, folder, stop)
         trainer.add_callback(Begin(run))
         trainer.train(resume_from_checkpoint=latest_checkpoint(folder))
@@ -85,14 +85,45 @@ def train(settings: Settings, folder: Path) -> bool:
         return False
     trainer.save_model(str(folder / "adapter"))
     trainer.model.eval()
-    with trainer.model.disable_adapter():
-        before = examine(AnsweringVerifier(asked), test_split)
-    report = Report({"before": before, "after": examine(AnsweringVerifier(asked), test_split)})
+    report = reported(asked, trainer.model, held)
     write_whole(folder / "report.md", report.to_markdown() + "\n")
-    run.finish({"steps": trainer.state.global_step, "examples": len(train_split), **report.to_dict()})
+    learnt = {"steps": trainer.state.global_step, "examples": len(train_split)}
+    run.finish({**learnt, **costs(folder, data), **report.to_dict()})
     report.show(sys.stdout)
     print(f"{folder} is finished: {folder / 'adapter'}, {folder / 'report.md'}", flush=True)
     return True
+
+
+class Held(NamedTuple):
+    """Examples that are not learnt from."""
+
+    validation: Examples | None
+    """For choosing settings; ``None``: there are none."""
+    test: Examples
+
+    @classmethod
+    def read(cls, data: Path) -> Self:
+        """Those of a folder of data."""
+        path = data / "validation.parquet"
+        return cls(Examples(path) if path.exists() and num_rows(path) else None, Examples(data / "test.parquet"))
+
+
+def reported(asked: Understanding, model: Any, held: Held) -> Report:
+    """The report on a model with adapters, and without them."""
+    verifier = AnsweringVerifier(asked)
+    with model.disable_adapter():
+        found = {"before": examine(verifier, held.test)}
+    if held.validation is not None:
+        found["validation"] = examine(verifier, held.validation)
+    return Report({**found, "after": examine(verifier, held.test)})
+
+
+def costs(folder: Path, data: Path) -> dict[str, Any]:
+    """What a run took, with what its data took; without that where the data do not say."""
+    learning, spent = logged_seconds(folder / "log.jsonl"), Spent.read(data)
+    if spent is None:
+        return {"learning_seconds": learning}
+    return {**asdict(spent), "learning_seconds": learning, "seconds": round(spent.seconds + learning, 2)}
 
 
 def build(settings: Settings, folder: Path, run: RunFolder, stop: threading.Event) -> bool:
@@ -101,7 +132,10 @@ def build(settings: Settings, folder: Path, run: RunFolder, stop: threading.Even
     if builder.is_complete:
         return True
     checkpoint = checkpoint_of(settings.policy)
-    make_policy = partial(load_policy, settings.policy, steps=settings.num_steps, guidance=settings.guidance)
+
+    def make_policy(painter: str) -> Policy:
+        return load_policy(settings.painter(painter), steps=settings.num_steps, guidance=settings.guidance)
+
     if not builder.draw(make_policy, labeller(settings), stop=stop, on_begun=run.begin):
         return False
     drawings = settings.drawings
@@ -109,7 +143,8 @@ def build(settings: Settings, folder: Path, run: RunFolder, stop: threading.Even
         {
             "policy": f"{settings.policy['name']}, weights {fingerprint(checkpoint)[:16]}",
             "adapter": settings.policy.get("adapter") or "none",
-            "drawings": f"{drawings.members} of each of {drawings.prompts} training prompts, seed {settings.seed}",
+            "prompts": f"{drawings.prompts} training prompts, each drawn {drawings.members} times by "
+            f"{' and '.join(drawings.painters)}, words at temperature {drawings.temperature}, seed {settings.seed}",
             "looks": f"every image, and estimates after steps {list(drawings.flow_steps)} of {settings.num_steps}",
             "judge": drawings.judge,
         }

@@ -1,13 +1,18 @@
 """The data that a verifier learns from: a policy's own drawings, looked at on their way and labelled, as parquet files.
 
     looks/chunk-00000.parquet   every look at the drawings of a chunk, with the judge's verdicts (verifier_looks.py)
-    train.parquet, test.parquet the examples: image, question, prompt, label, kind, provenance
+    train.parquet               the examples: image, question, prompt, label, painter, kind, provenance
+    validation.parquet          others, for choosing settings
+    test.parquet                others, for the report
+    spent.json                  what it took, see ``Spent``
     README.md                   the card: where they come from, and how many there are of each kind
 
-The prompts are the mini-world's own for training, never a held-out graph. One prompt in so many is set aside for the
-report (``test``), by the hash of its graph, so that no other words for it are in the other part. Everything follows
-from the settings and the seed, chunk by chunk; every file replaces its predecessor only when it is whole, and what is
-there is not made again.
+A verifier is asked about drawings of both painters, so both draw. The prompts are the mini-world's own for training,
+never a held-out graph. One prompt in so many is set aside for choosing and one for the report, by the hash of its
+graph, so that no other words for it are in another part. What is learnt from has as many yes as no; what is set aside
+is at its natural rate. A picture that is an example of an outcome is not one of best-of-N' too. Everything follows from
+the settings and the seed, chunk by chunk; every file replaces its predecessor only when it is whole, and what is there
+is not made again.
 """
 
 import hashlib
@@ -15,9 +20,11 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from time import perf_counter
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -28,11 +35,12 @@ from ..envs.protocols import Policy, Verifier
 from ..envs.scenes.tasks import sample_task
 from ..rewards.review import graph_of_task
 from .progress import progress
-from .verifier_labels import KINDS, PAPER, Count, Kind, chosen, counted, labels_of, quotas
-from .verifier_looks import FINISHED, Seen, Sight, draw, judge, read_images, read_looks, write_looks
+from .verifier_card import SPLITS, card, check_both
+from .verifier_labels import KINDS, Count, Kind, chosen, counted, drawn_of, labels_of, quotas
+from .verifier_looks import FINISHED, Seen, Sight, draw, judge, read_images, read_looks, read_seconds, write_looks
 from .verifier_settings import Drawings
 
-SPLITS = ("train", "test")
+SPENT = "spent.json"
 TASKS, CHOICE = 0x5EE, 0x5EF
 """Tell apart the random numbers that prompts and examples are chosen with."""
 _TEXT = {"dtype": "string", "_type": "Value"}
@@ -40,7 +48,7 @@ FEATURES: Mapping[str, Any] = {
     "image": {"_type": "Image"},
     **dict.fromkeys(("question", "prompt"), _TEXT),
     "label": {"dtype": "bool", "_type": "Value"},
-    **dict.fromkeys(("kind", "provenance"), _TEXT),
+    **dict.fromkeys(("painter", "kind", "provenance"), _TEXT),
 }
 """The columns, as ``datasets.Features.to_dict`` has them."""
 
@@ -57,6 +65,31 @@ class Found(NamedTuple):
     sight: Sight
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What the data cost."""
+
+    drawings: int
+    """Of all painters, those set aside included."""
+    verdicts: int
+    """Questions put to the judge."""
+    looks: int
+    """Different images among the examples that are learnt from."""
+    seconds: float
+    """Wall time of drawing and judging."""
+
+    @property
+    def told(self) -> str:
+        """What does not differ from one run to the next."""
+        return f"{self.drawings} drawings, {self.verdicts} verdicts; {self.looks} different images to learn from"
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Of the data in a folder; ``None``: it does not say."""
+        path = folder / SPENT
+        return cls(**json.loads(path.read_text())) if path.exists() else None
+
+
 class Builder:
     """Draws, asks and chooses, in one folder."""
 
@@ -71,12 +104,13 @@ class Builder:
         self.folder, self.settings, self.seed, self.size = folder, settings, seed, size
         rng = np.random.default_rng([seed, TASKS])
         tasks = [sample_task(rng) for _ in range(settings.prompts)]
-        self.chunks = chunks(
+        parts = chunks(
             [(task.prompt, task.meta) for task in tasks],
             seed=seed,
             num_members=settings.members,
             chunk_size=settings.chunk,
         )
+        self.chunks = [(painter, part) for painter in settings.painters for part in parts]
 
     @property
     def is_complete(self) -> bool:
@@ -85,7 +119,7 @@ class Builder:
 
     def draw(
         self,
-        make_policy: Callable[[], Policy],
+        make_policy: Callable[[str], Policy],
         verifier: Verifier,
         *,
         stop: threading.Event,
@@ -94,7 +128,7 @@ class Builder:
         """Draw and judge what is missing.
 
         Args:
-            make_policy: Loads who draws; not called where everything is drawn.
+            make_policy: Loads who draws, by the name of the painter; not called where everything is drawn.
             verifier: The judge.
             stop: Set by whoever wants it to end after the chunk in hand.
             on_begun: Called when something is there that must not be mixed with other settings.
@@ -108,29 +142,36 @@ class Builder:
         todo = [k for k in range(len(self.chunks)) if not self._judged(k).exists()]
         if not todo:
             return True
-        policy = None if all(self._drawn(k).exists() for k in todo) else make_policy()
-        total = sum(map(len, self.chunks))
-        with progress(sys.stdout, total, total - sum(len(self.chunks[k]) for k in todo)) as bar:
+        policies = dict[str, Policy]()
+        total = sum(len(part) for _, part in self.chunks)
+        with progress(sys.stdout, total, total - sum(len(self.chunks[k][1]) for k in todo)) as bar:
             for k in todo:
+                painter, part = self.chunks[k]
                 if stop.is_set():
                     return False
                 if not self._drawn(k).exists():
-                    assert policy is not None
-                    self._draw(policy, k, self.chunks[k])
+                    if painter not in policies:
+                        policies = {painter: make_policy(painter)}  # one at a time is held
+                    self._draw(policies[painter], k, painter, part)
                     on_begun()
                 num = self._judge(k, verifier)
-                bar.advance(len(self.chunks[k]), f"{num} looks")
+                bar.advance(len(part), f"{num} looks")
         return True
 
-    def _draw(self, policy: Policy, k: int, chunk: Sequence[Episode]) -> None:
-        seen = draw(policy, chunk, Rules(size=self.size), self.settings.flow_steps, self.settings.threads)
-        write_looks(self._drawn(k), seen)
+    def _draw(self, policy: Policy, k: int, painter: str, part: Sequence[Episode]) -> None:
+        begun = perf_counter()
+        seen = draw(policy, part, Rules(size=self.size), self.settings.flow_steps, self.settings.threads)
+        own = [
+            Seen(replace(sight, painter=painter, drawing=f"{painter}/{sight.drawing}"), image) for sight, image in seen
+        ]
+        write_looks(self._drawn(k), own, perf_counter() - begun)
 
     def _judge(self, k: int, verifier: Verifier) -> int:
         """Have the looks of a chunk judged; how many there are."""
+        begun, drawn = perf_counter(), read_seconds(self._drawn(k))
         looks = zip(read_looks(self._drawn(k)), read_images(self._drawn(k)), strict=True)
         seen = judge([Seen(sight, decode_png(png, self.size)) for sight, png in looks], verifier)
-        write_looks(self._judged(k), seen)
+        write_looks(self._judged(k), seen, drawn + perf_counter() - begun)
         self._drawn(k).unlink()
         return len(seen)
 
@@ -144,20 +185,52 @@ class Builder:
             ValueError: Of a question all answers are the same, in what is learnt from.
         """
         found = self._found()
-        shares = {"train": 1 - self.settings.test, "test": self.settings.test}
         counts: dict[str, dict[Kind, Count]] = {}
-        for part, split in enumerate(SPLITS):
-            wanted = quotas(self.settings.scale, shares[split])
-            taken: list[Found] = []
-            for number, kind in enumerate(KINDS):
-                mine = [each for each in found if each.kind == kind and (split == "test") == self._is_test(each.sight)]
-                rng = np.random.default_rng([self.seed, CHOICE, part, number])
-                taken += [mine[k] for k in chosen([each.is_yes for each in mine], wanted[kind], rng)]
+        num_looks = 0
+        for split in SPLITS:
+            wanted = self._wanted(split)
+            taken = self._taken(split, [each for each in found if self._split(each.sight) == split], wanted)
             counts[split] = counted(((each.kind, each.is_yes) for each in taken), wanted)
             if split == "train":
                 check_both(counts[split])
+                num_looks = len({(each.chunk, each.row) for each in taken})
             self._write(split, taken)
-        write_whole(self.folder / "README.md", card(about, counts, len(found)))
+        spent = self._spent(num_looks)
+        write_whole(self.folder / SPENT, json.dumps(asdict(spent)) + "\n")
+        write_whole(self.folder / "README.md", card({**about, "drawn and judged": spent.told}, counts, len(found)))
+
+    def _spent(self, num_looks: int) -> Spent:
+        """What it took to draw and to judge."""
+        looks = [look for k in range(len(self.chunks)) for look in read_looks(self._judged(k))]
+        return Spent(
+            drawings=len({look.drawing for look in looks}),
+            verdicts=2 * len(looks) + sum(look.is_last for look in looks),
+            looks=num_looks,
+            seconds=round(sum(read_seconds(self._judged(k)) for k in range(len(self.chunks))), 1),
+        )
+
+    def _wanted(self, split: str) -> dict[Kind, int]:
+        """How many examples of each kind."""
+        if split == "train":
+            return quotas(self.settings.scale, 1 - self.settings.test - self.settings.validation)
+        num = self.settings.report if split == "test" or self.settings.validation else 0
+        return {kind: 0 if kind == "best_of" else num for kind in KINDS}  # asks what outcomes ask
+
+    def _taken(self, split: str, found: Sequence[Found], wanted: Mapping[Kind, int]) -> list[Found]:
+        """The examples of a part; where there are not enough pictures, outcomes and best-of-N' share them."""
+        taken: list[Found] = []
+        num_ends, num_wanted = sum(each.kind == "outcome" for each in found), wanted["outcome"] + wanted["best_of"]
+        wanted = {**wanted, "outcome": min(wanted["outcome"], num_ends * wanted["outcome"] // max(1, num_wanted))}
+        for number, kind in enumerate(KINDS):
+            asked = {(each.chunk, each.row, each.question) for each in taken}
+            mine = [each for each in found if each.kind == kind and (each.chunk, each.row, each.question) not in asked]
+            rng = np.random.default_rng([self.seed, CHOICE, SPLITS.index(split), number])
+            if split == "train":
+                places = chosen([each.is_yes for each in mine], wanted[kind], rng)
+            else:
+                places = drawn_of(len(mine), wanted[kind], rng)
+            taken += [mine[k] for k in places]
+        return taken
 
     def _found(self) -> list[Found]:
         """Every label of every drawing."""
@@ -171,19 +244,22 @@ class Builder:
                     found.append(Found(label.kind, label.is_yes, label.question, chunk, *place))
         return found
 
-    def _is_test(self, sight: Sight) -> bool:
-        """Whether a prompt is set aside; the same for all prompts of one graph."""
+    def _split(self, sight: Sight) -> str:
+        """The part that a prompt belongs to; the same for all prompts of one graph."""
         graph = graph_of_task(sight.prompt, sight.meta)
         key = sight.prompt if graph is None else graph.canonical_hash()
-        return int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) < self.settings.test * 2**32
+        place = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) / 2**32
+        if place < self.settings.test:
+            return "test"
+        return "validation" if place < self.settings.test + self.settings.validation else "train"
 
     def _write(self, split: str, taken: Sequence[Found]) -> None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        kinds = {"question": pa.string(), "prompt": pa.string(), "label": pa.bool_(), "kind": pa.string()}
-        image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-        columns = [("image", image), *kinds.items(), ("provenance", pa.string())]
+        text, image = pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        columns = [("image", image), *((name, text) for name in ("question", "prompt")), ("label", pa.bool_())]
+        columns += [(name, text) for name in ("painter", "kind", "provenance")]
         schema = pa.schema(columns, {"huggingface": json.dumps({"info": {"features": FEATURES}})})
         ordered = sorted(taken, key=lambda each: (each.chunk, each.row, each.kind))
         with replacing(self.folder / f"{split}.parquet") as partial, pq.ParquetWriter(partial, schema) as writer:
@@ -200,17 +276,6 @@ class Builder:
         return self.folder / "looks" / f"drawn-{k:05d}.parquet"
 
 
-def check_both(counts: Mapping[Kind, Count]) -> None:
-    """``ValueError`` unless there are both answers to every question."""
-    for kind, count in counts.items():
-        if count.wanted and not (count.yes and count.no):
-            raise ValueError(
-                f"Expected examples of {kind} with both answers, got {count.yes} yes and {count.no} no: whoever learns "
-                "from one answer alone learns to give it. Draw more in another folder (drawings.prompts, "
-                "drawings.members), of harder or easier prompts, or look earlier (drawings.flow_steps)."
-            )
-
-
 def _row(found: Found, png: bytes) -> dict[str, Any]:
     sight = found.sight
     provenance = {
@@ -224,25 +289,7 @@ def _row(found: Found, png: bytes) -> dict[str, Any]:
         "question": found.question,
         "prompt": sight.prompt,
         "label": found.is_yes,
+        "painter": sight.painter,
         "kind": found.kind,
         "provenance": json.dumps(provenance),
     }
-
-
-def card(about: Mapping[str, Any], counts: Mapping[str, Mapping[Kind, Count]], num_found: int) -> str:
-    """The card, as Markdown with the header that ``datasets.load_dataset`` reads."""
-    header = ["---", "configs:", "- config_name: default", "  data_files:"]
-    header += [f"  - {{split: {split}, path: {split}.parquet}}" for split in SPLITS]
-    told = [f"* {name}: {value}" for name, value in about.items()]
-    rows = ["| part | kind | wanted | got | yes | no | the paper's |", "|---|---|--:|--:|--:|--:|--:|"]
-    short = []
-    for split, of_split in counts.items():
-        for kind, (wanted, yes, no) in of_split.items():
-            rows.append(f"| {split} | {kind} | {wanted} | {yes + no} | {yes} | {no} | {PAPER[kind]} |")
-            if yes + no < wanted or abs(yes - no) > 1:
-                short.append(f"{split}/{kind} ({yes} yes, {no} no of {wanted})")
-    lacking = f"Not as many as wanted, or not balanced, for want of drawings: {', '.join(short)}." if short else ""
-    chosen_of = f"Chosen out of {num_found} labels; yes and no in equal numbers where there are enough."
-    title = "# What a verifier of images on their way learns from"
-    lines = [*header, "---", "", title, "", *told, "", *rows, "", chosen_of, lacking]
-    return "\n".join(lines).rstrip() + "\n"

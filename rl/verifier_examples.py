@@ -14,7 +14,7 @@ from ..agents.understanding import Understanding
 from ..envs.protocols import VerifierQuestion
 from ..rewards.parm import question_of
 
-COLUMNS = ("image", "question", "prompt", "label")
+COLUMNS = ("image", "question", "prompt", "label", "painter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -26,6 +26,8 @@ class Example:
     question: VerifierQuestion
     prompt: str
     label: bool
+    painter: str
+    """Who drew it."""
 
 
 class Examples(Sequence[Example]):
@@ -69,7 +71,14 @@ class Examples(Sequence[Example]):
         row = self.rows.slice(index, 1).to_pylist()[0]
         with Image.open(BytesIO(row["image"]["bytes"])) as image:
             pixels = np.asarray(image.convert("RGB"))
-        return Example(image=pixels, question=row["question"], prompt=row["prompt"], label=row["label"])
+        return Example(image=pixels, **{name: row[name] for name in COLUMNS if name != "image"})
+
+
+def num_rows(path: Path) -> int:
+    """How many rows a file has."""
+    import pyarrow.parquet as pq
+
+    return int(pq.read_metadata(path).num_rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,20 @@
 
 After Z. Guo et al. (arXiv 2501.13926), who label the base model's own images. Of one drawing let e be the judge's
 verdict on the picture in the end, and v_j his verdict on look j: that nothing on it contradicts the prompt (being
-incomplete is not wrong); for the picture in the end v_j = e.
+incomplete is not wrong).
 
 * *outcome*, of the picture in the end: e.
-* *clarity*, of look j: yes if the judge can read it and v_i = e for it and for all looks after it. So an image is clear
-  from where on what can be said of it is what will be said in the end. Without the first condition every smear on the
-  way to a wrong picture would be clear, for a smear is wrong too.
-* *potential*, of looks that are clear: e.
+* *clarity*, of look j: whether the judge can read it.
+* *potential*, of looks that can be read: e, whether that path ended right.
 * *best-of-N'*, the outcome among drawings that seemed to have potential: e, of the picture in the end of a drawing
   whose first readable look, before the end, contradicted nothing. (Those whose potential is labelled yes all end well;
   there would be nothing to choose.)
+
+In the paper an image is clear once what can be said of it is what will be said in the end, and only there it is asked
+about potential. Taken by the letter that makes potential no forecast: e is then v_j by definition (of 3,213 such labels
+on bagel-nano's drawings all were the judge's verdict on the look itself), and what there is to foresee goes into
+clarity, whose "no" then falls on plain images that show nothing of what will go wrong. So here clarity is what an image
+shows, and potential what becomes of it.
 
 A drawing without a picture, or without a verdict on it, has no labels; one that lacks a verdict on the way has that of
 its outcome alone.
@@ -54,11 +58,8 @@ def labels_of(looks: Sequence[Sight]) -> list[Label]:
     labels = [Label("outcome", last, end)]
     if any(look.is_readable is None or look.fits is None for look in looks):
         return labels
-    said = [*(look.fits for look in looks[:-1]), end]
-    settled = next((j + 1 for j in range(last, -1, -1) if said[j] != end), 0)
-    clear = [j >= settled and bool(look.is_readable) for j, look in enumerate(looks)]
-    labels += [Label("clarity", j, is_clear) for j, is_clear in enumerate(clear)]
-    labels += [Label("potential", j, end) for j, is_clear in enumerate(clear) if is_clear]
+    labels += [Label("clarity", j, bool(look.is_readable)) for j, look in enumerate(looks)]
+    labels += [Label("potential", j, end) for j, look in enumerate(looks) if look.is_readable]
     if next((look.fits for look in looks[:-1] if look.is_readable), False):
         labels.append(Label("best_of", last, end))
     return labels
@@ -67,6 +68,11 @@ def labels_of(looks: Sequence[Sight]) -> list[Label]:
 def quotas(scale: float, share: float) -> dict[Kind, int]:
     """How many examples of each kind: ``share`` of the paper's, scaled."""
     return {kind: round(scale * share * num) for kind, num in PAPER.items()}
+
+
+def drawn_of(num_all: int, num: int, rng: np.random.Generator) -> list[int]:
+    """Which ``num`` of ``num_all`` examples are taken, in order, as they come: answers are as frequent as they are."""
+    return sorted(rng.permutation(num_all)[:num].tolist())
 
 
 def chosen(are_yes: Sequence[bool], num: int, rng: np.random.Generator) -> list[int]:

@@ -25,6 +25,8 @@ from ..envs.protocols import Look, Policy, Session, Verifier, VerifierQuestion, 
 
 FINISHED = 0
 """Stands for a whole image among sampling steps, which are counted from 1."""
+SECONDS = b"seconds"
+"""Name of a chunk's time among what its file says of itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class Sight:
     """Sampling step after which the image was estimated; ``FINISHED``: the image itself."""
     is_last: bool
     """Whether it is the picture in the end."""
+    painter: str = ""
+    """Who drew it, in one go or in strokes; "": not told."""
     is_readable: bool | None = None
     """The judge's word on "clarity"."""
     fits: bool | None = None
@@ -151,15 +155,15 @@ def judge(seen: Sequence[Seen], verifier: Verifier) -> list[Seen]:
     ]
 
 
-def write_looks(path: Path, seen: Sequence[Seen]) -> None:
-    """Write a chunk's looks; the file is there when it is whole."""
+def write_looks(path: Path, seen: Sequence[Seen], seconds: float) -> None:
+    """Write a chunk's looks and the time that they took; the file is there when it is whole."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     flag, text, number = pa.bool_(), pa.string(), pa.int32()
     kinds = {"drawing": text, "prompt": text, "meta": text, "emission": number, "step": number, "is_last": flag}
-    kinds |= {"is_readable": flag, "fits": flag, "is_right": flag, "png": pa.binary()}
-    schema = pa.schema(list(kinds.items()))
+    kinds |= {"painter": text, "is_readable": flag, "fits": flag, "is_right": flag, "png": pa.binary()}
+    schema = pa.schema(list(kinds.items()), {SECONDS: str(seconds)})
     rows = []
     for sight, image in seen:
         values = {name: getattr(sight, name) for name in Sight.__dataclass_fields__}
@@ -174,6 +178,13 @@ def read_looks(path: Path) -> list[Sight]:
 
     rows = pq.read_table(path, columns=list(Sight.__dataclass_fields__)).to_pylist()
     return [Sight(**{**row, "meta": json.loads(row["meta"])}) for row in rows]
+
+
+def read_seconds(path: Path) -> float:
+    """What the looks of a chunk took, verdicts included where they are there."""
+    import pyarrow.parquet as pq
+
+    return float(pq.read_schema(path).metadata[SECONDS])
 
 
 def read_images(path: Path) -> list[bytes]:

@@ -1,7 +1,11 @@
-"""The report on a verifier: how well it answers each question, before and after it learnt to."""
+"""The report on a verifier: how well it answers each question, of whose drawings, before and after it learnt to.
+
+Answers are held against labels at their natural rate. A question whose AUC may as well be that of guessing, because its
+interval of 95 % includes .5, is called not learnt.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO, get_args
+from typing import Any, NamedTuple, TextIO, get_args
 
 from ..envs.protocols import Look, Verifier, VerifierQuestion
 from ..rewards.interval import Interval
@@ -9,57 +13,91 @@ from .calibration import Calibration, calibration
 from .verifier_examples import Example
 
 QUESTIONS: tuple[VerifierQuestion, ...] = get_args(VerifierQuestion)
-HEAD = ("question", "verifier", "answers", "prompts", "yes", "AUC", "accuracy", "Brier", "ECE")
-BINS = ("question", "verifier", "said", "answers", "mean said", "yes")
+ALL = "all"
+"""The drawings of all painters."""
+HEAD = ("question", "drawings", "verifier", "answers", "prompts", "yes", "AUC", "accuracy", "Brier", "skill", "ECE")
+BINS = ("question", "drawings", "verifier", "said", "answers", "mean said", "yes")
 
 
-def examine(verifier: Verifier, examples: Sequence[Example]) -> dict[VerifierQuestion, Calibration]:
-    """A verifier's answers held against the labels, question by question; those without an answer are left out."""
+class Topic(NamedTuple):
+    """What is reported on."""
+
+    question: VerifierQuestion
+    painter: str
+    """Whose drawings; ``ALL``: everybody's."""
+
+
+Findings = Mapping[Topic, Calibration]
+
+
+def examine(verifier: Verifier, examples: Sequence[Example]) -> Findings:
+    """A verifier's answers held against the labels, question by question, of all drawings and of each painter's.
+
+    Those without an answer are left out.
+    """
     found = {}
     for question in QUESTIONS:
         mine = [each for each in examples if each.question == question]
         opinions = verifier.ask(question, [Look(each.prompt, each.image) for each in mine]) if mine else []
         answers = [(each, o.p_yes) for each, o in zip(mine, opinions, strict=True) if o.p_yes is not None]
-        if answers:
-            said, truth = [p for _, p in answers], [each.label for each, _ in answers]
-            found[question] = calibration(said, truth, [each.prompt for each, _ in answers])
+        for painter in (ALL, *sorted({each.painter for each, _ in answers})):
+            of = [(each, p) for each, p in answers if painter in (ALL, each.painter)]
+            if of:
+                said, truth = [p for _, p in of], [each.label for each, _ in of]
+                found[Topic(question, painter)] = calibration(said, truth, [each.prompt for each, _ in of])
     return found
+
+
+def not_learnt(found: Findings) -> list[VerifierQuestion]:
+    """Questions whose answers, over all drawings, may as well be guesses."""
+    return [topic.question for topic, of in found.items() if topic.painter == ALL and not of.is_learnt]
 
 
 class Report:
     """What is said of a verifier at the end of its training."""
 
-    def __init__(self, looks: Mapping[str, Mapping[VerifierQuestion, Calibration]]) -> None:
+    def __init__(self, looks: Mapping[str, Findings]) -> None:
         """Args:
 
-        looks: What was found, by when, such as "before" and "after".
+        looks: What was found, by when, such as "before" and "after"; the last is what it comes to.
         """
         self.looks = looks
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The figures of each question at each time, as ``HEAD`` names them."""
-        return [_row(question, when, of_time[question]) for question, when, of_time in self._found()]
+        """The figures of each topic at each time, as ``HEAD`` names them."""
+        return [_row(topic, when, of_time[topic]) for topic, when, of_time in self._found()]
 
     def bins(self) -> list[tuple[str, ...]]:
         """The reliability tables, as ``BINS`` names them."""
         return [
-            (question, when, f"from {each.low:.1f}", str(each.num), f"{each.said:.3f}", f"{each.true:.3f}")
-            for question, when, of_time in self._found()
-            for each in of_time[question].bins
+            (*topic, when, f"from {each.low:.1f}", str(each.num), f"{each.said:.3f}", f"{each.true:.3f}")
+            for topic, when, of_time in self._found()
+            if topic.painter == ALL
+            for each in of_time[topic].bins
         ]
 
-    def _found(self) -> list[tuple[VerifierQuestion, str, Mapping[VerifierQuestion, Calibration]]]:
-        return [(q, when, of_time) for q in QUESTIONS for when, of_time in self.looks.items() if q in of_time]
+    def _found(self) -> list[tuple[Topic, str, Findings]]:
+        topics = dict.fromkeys(topic for of_time in self.looks.values() for topic in of_time)
+        return [(topic, when, of_time) for topic in topics for when, of_time in self.looks.items() if topic in of_time]
+
+    def verdict(self) -> str:
+        """What it comes to, in words."""
+        failed = not_learnt(list(self.looks.values())[-1])
+        return f"Not learnt, for AUC may be .5: {', '.join(failed)}." if failed else "All questions are learnt."
 
     def to_markdown(self) -> str:
         """Both tables."""
-        return f"{_markdown(HEAD, self.rows())}\n\n{_markdown(BINS, self.bins())}"
+        return f"{_markdown(HEAD, self.rows())}\n\n{self.verdict()}\n\n{_markdown(BINS, self.bins())}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON: by time, question and painter."""
         return {
-            when: {question: found.to_dict() for question, found in of_time.items()}
-            for when, of_time in self.looks.items()
+            when: {
+                question: {topic.painter: each.to_dict() for topic, each in found.items() if topic.question == question}
+                for question in QUESTIONS
+                if any(topic.question == question for topic in found)
+            }
+            for when, found in self.looks.items()
         }
 
     def show(self, stream: TextIO) -> None:
@@ -75,11 +113,13 @@ class Report:
             for row in rows:
                 table.add_row(*row)
             Console(file=stream).print(table)
+        print(self.verdict(), file=stream, flush=True)
 
 
-def _row(question: str, when: str, found: Calibration) -> tuple[str, ...]:
+def _row(topic: Topic, when: str, found: Calibration) -> tuple[str, ...]:
     counts = str(found.num), str(found.num_prompts), f"{found.share:.2f}"
-    return question, when, *counts, _words(found.auc), str(found.accuracy), str(found.brier), f"{found.ece:.3f}"
+    means = _words(found.auc), str(found.accuracy), str(found.brier), _words(found.skill)
+    return *topic, when, *counts, *means, f"{found.ece:.3f}"
 
 
 def _words(value: Interval | None) -> str:

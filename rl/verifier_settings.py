@@ -8,6 +8,7 @@ from ..agents.bagel.sample import Sampling
 from ..agents.command import check_number
 from ..agents.load import placing, sampling_of
 from ..agents.lora import Lora
+from ..agents.searches import PAINTERS
 
 NUMBER = (int, float)
 POLICIES = ("bagel", "bagel-tiny", "bagel-nano", "one-shot")
@@ -23,11 +24,19 @@ class Drawings:
     """Of the paper's numbers of examples."""
     prompts: int
     members: int
-    """Drawings of each prompt."""
+    """Drawings of each prompt by each painter."""
+    painters: Sequence[str]
+    """Ways in which the policy draws, among ``PAINTERS``."""
+    temperature: float
+    """Of the words of a painter in strokes."""
     flow_steps: Sequence[int]
     """Sampling steps after which an image is estimated and looked at, from 1."""
     test: float
-    """Share of prompts, and of examples, that are set aside for the report."""
+    """Share of prompts that are set aside for the report."""
+    validation: float
+    """Share of prompts that are set aside for choosing settings."""
+    report: int
+    """Most examples of each question in either of these parts, at their natural rate."""
     judge: str
     """Who labels: exact or remote, or 'module:name' of a ``Verifier`` of your own."""
     chunk: int
@@ -36,11 +45,17 @@ class Drawings:
     """Of torch while drawing."""
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "members", "chunk", "threads"):
+        for name in ("prompts", "members", "chunk", "threads", "report"):
             check_number(f"drawings.{name}", getattr(self, name), 1)
-        check_number("drawings.scale", self.scale, 0, NUMBER)
-        if type(self.test) not in NUMBER or not 0 < self.test < 1:
-            raise ValueError(f"Expected drawings.test to be a share between 0 and 1, got {self.test!r}.")
+        for name in ("scale", "temperature", "test", "validation"):
+            check_number(f"drawings.{name}", getattr(self, name), 0, NUMBER)
+        if not 0 < self.test < 1 - self.validation:
+            raise ValueError(
+                "Expected drawings.test and drawings.validation to be shares that leave something to learn from, got "
+                f"{self.test!r} and {self.validation!r}."
+            )
+        if not self.painters or len(set(self.painters)) < len(self.painters) or set(self.painters) - set(PAINTERS):
+            raise ValueError(f"Expected drawings.painters among {', '.join(PAINTERS)}, got {list(self.painters)!r}.")
         if self.judge not in JUDGES and ":" not in str(self.judge):
             raise ValueError(
                 f"Expected drawings.judge among {', '.join(JUDGES)}, or 'module:name' of your own, got {self.judge!r}."
@@ -105,6 +120,15 @@ class Settings:
         if self.lora.experts == "gen":
             raise ValueError("Expected lora.experts=und or both, got gen: no image is drawn here that it would draw.")
         _ = self.sampling, placing(self.policy)
+
+    def painter(self, name: str) -> dict[str, Any]:
+        """Settings of the policy that draws as one of ``drawings.painters`` does."""
+        in_strokes = "bagel-tiny" if self.policy["name"] == "one-shot" else self.policy["name"]
+        return {
+            **self.policy,
+            "name": "one-shot" if name == "one-shot" else in_strokes,
+            "temperature": self.drawings.temperature,
+        }
 
     @property
     def sampling(self) -> Sampling:

@@ -39,12 +39,22 @@ def test_figures_worked_out_by_hand():
     # bins: .1 none right; .4 twice, half of it right; .8 wrong; .9 twice, both right
     assert found.ece == pytest.approx((0.1 + 2 * 0.1 + 0.8 + 2 * 0.1) / 6)
     assert found.auc is not None and found.auc.mean == pytest.approx(7.5 / 9)
+    assert found.skill is not None and found.skill.mean == pytest.approx(1 - found.brier.mean / 0.25)
     assert found.to_dict()["bins"][0] == {"low": 0.1, "num": 1, "said": 0.1, "true": 0.0}
 
 
 def test_one_answer_alone_has_no_auc_and_one_prompt_no_interval():
     found = calibration([0.3, 0.7], [True, True], ["a", "a"])
-    assert found.auc is None and found.accuracy == (0.5, None, None)
+    assert found.auc is None and found.skill is None and found.accuracy == (0.5, None, None)
+    assert not found.is_learnt
+
+
+def test_what_the_base_rate_says_has_no_skill_and_is_not_learnt():
+    truth, names = [k % 4 == 0 for k in range(40)], [f"p{k % 13}" for k in range(40)]
+    said = calibration([0.25] * 40, truth, names)
+    assert said.skill is not None and said.skill.mean == pytest.approx(0) and not said.is_learnt
+    known = calibration([0.9 if right else 0.2 for right in truth], truth, names)
+    assert known.skill is not None and known.skill.mean > 0.5 and known.is_learnt
 
 
 def test_nothing_to_hold_against_is_refused():

@@ -16,11 +16,12 @@ from strokes.agents.command import settings_from
 from strokes.agents.load import NANO
 from strokes.agents.understanding import Understanding
 from strokes.envs.archive import encode_png
-from strokes.envs.protocols import Look
+from strokes.envs.protocols import Look, Opinion
 from strokes.rewards.parm import AnsweringVerifier
 from strokes.rl import verifier
 from strokes.rl.verifier import train
-from strokes.rl.verifier_examples import Examples
+from strokes.rl.verifier_examples import Example, Examples
+from strokes.rl.verifier_report import Report, examine, not_learnt
 from strokes.rl.verifier_settings import Settings
 
 SMALL = ("policy=bagel-nano", "batch=8", "micro_batch=4", "lr=1e-2", "save_every=2", "keep=20", "policy.dtype=float32")
@@ -30,6 +31,25 @@ def settings(*overrides, out="unused"):
     with initialize_config_module("strokes.configs", version_base="1.3"):
         config = compose("verifier", [*SMALL, *overrides, f"out={out}"])
     return settings_from(config, Settings, "verifier")
+
+
+def test_a_question_that_may_as_well_be_guessed_is_not_learnt():
+    class Guesses:
+        """Knows outcomes; says of all else what has nothing to do with it."""
+
+        def ask(self, question, looks):
+            p = [float(look.image[0, 0, 0 if question == "outcome" else 1]) / 255 for look in looks]
+            return [Opinion(said=each >= 0.5, p_yes=each, p_no=1 - each) for each in p]
+
+    rng, examples = np.random.default_rng(0), []
+    for k in range(120):
+        image = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        question = ("outcome", "potential")[k % 2]
+        label = bool(image[0, 0, 0] > 127)
+        examples.append(Example(image=image, question=question, prompt=f"p{k}", label=label, painter="one-shot"))
+    report = Report({"after": examine(Guesses(), examples)})
+    assert not_learnt(report.looks["after"]) == ["potential"]
+    assert "Not learnt, for AUC may be .5: potential." in report.to_markdown()
 
 
 def write(path, num, rng):
@@ -44,6 +64,7 @@ def write(path, num, rng):
                 "question": ("clarity", "potential", "outcome")[k % 3],
                 "prompt": f"prompt {k % 7}",
                 "label": is_dark,
+                "painter": ("one-shot", "strokes")[k // 2 % 2],
             }
         )
     pq.write_table(pa.Table.from_pylist(rows), path)
@@ -54,6 +75,8 @@ def data(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("examples"), np.random.default_rng(0)
     write(folder / "train.parquet", 96, rng)
     write(folder / "test.parquet", 24, rng)
+    write(folder / "validation.parquet", 12, rng)
+    (folder / "spent.json").write_text('{"drawings": 60, "verdicts": 200, "looks": 90, "seconds": 1000.0}')
     return folder
 
 
@@ -69,11 +92,19 @@ def learnt(data, tmp_path_factory):
 def test_it_learns_and_says_how_well(learnt, data):
     metrics, report = json.loads((learnt / "metrics.json").read_text()), (learnt / "report.md").read_text()
     for question in ("clarity", "potential", "outcome"):
-        before, after = metrics["before"][question], metrics["after"][question]
+        before, after = metrics["before"][question]["all"], metrics["after"][question]["all"]
         assert after["num"] == before["num"] == 8 and after["num_prompts"] == 7
         assert after["brier"]["mean"] < before["brier"]["mean"] - 0.03
-        assert f"| {question} | before |" in report and f"| {question} | after |" in report
+        assert f"| {question} | all | before |" in report and f"| {question} | strokes | after |" in report
+        painters = metrics["after"][question]
+        assert set(painters) == {"all", "one-shot", "strokes"}
+        assert painters["one-shot"]["num"] + painters["strokes"]["num"] == 8
+        assert metrics["validation"][question]["all"]["num"] == 4
     lines = map(json.loads, (learnt / "log.jsonl").read_text().splitlines())
+    lines = list(lines)
+    assert (metrics["examples"], metrics["drawings"], metrics["verdicts"], metrics["looks"]) == (96, 60, 200, 90)
+    assert metrics["seconds"] == pytest.approx(1000 + metrics["learning_seconds"], abs=0.01)
+    assert metrics["learning_seconds"] == lines[-1]["seconds"] > 0
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < losses[0] / 4
 
@@ -86,7 +117,7 @@ def test_it_learns_to_tell_right_from_wrong(tmp_path):
     write(tmp_path / "test.parquet", 60, rng)
     assert train(settings(f"data={tmp_path}", out=tmp_path / "run"), tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    for found in metrics["after"].values():
+    for found in (painters["all"] for painters in metrics["after"].values()):
         assert found["auc"]["mean"] > 0.99 and found["accuracy"]["mean"] > 0.9 and found["ece"] < 0.2
 
 
@@ -96,7 +127,7 @@ def test_the_adapter_answers_as_the_report_says(learnt, data):
     opinions = asked.ask("outcome", [Look(each.prompt, each.image) for each in examples])
     brier = np.mean([(o.p_yes - each.label) ** 2 for o, each in zip(opinions, examples, strict=True)])
     metrics = json.loads((learnt / "metrics.json").read_text())
-    assert brier == pytest.approx(metrics["after"]["outcome"]["brier"]["mean"], abs=1e-4)
+    assert brier == pytest.approx(metrics["after"]["outcome"]["all"]["brier"]["mean"], abs=1e-4)
     plain = AnsweringVerifier(Understanding.load(NANO)).ask("outcome", [Look(e.prompt, e.image) for e in examples])
     assert [o.p_yes for o in plain] != [o.p_yes for o in opinions]
 
@@ -120,16 +151,16 @@ def test_a_run_that_was_stopped_goes_on_exactly(learnt, data, tmp_path, monkeypa
 
 
 def test_the_whole_of_it_is_one_command(tmp_path, monkeypatch, capsys):
-    options = ["drawings.prompts=24", "drawings.members=1", "drawings.scale=1e-4", "drawings.flow_steps=[2]"]
+    options = ["drawings.prompts=16", "drawings.members=1", "drawings.scale=1e-4", "drawings.flow_steps=[2]"]
     options += ["num_steps=4", "guidance=1", "policy.name=one-shot", f"policy.path={NANO}", "lr=1e-3"]
     monkeypatch.setattr("sys.argv", ["verifier", *SMALL[1:], *options, f"out={tmp_path}"])
     monkeypatch.chdir(tmp_path)
     assert verifier.main() == 0
     said = capsys.readouterr().out
-    assert "24/24 drawings" in said and "| outcome | after |" in said and "is finished" in said
+    assert "32/32 drawings" in said and "| outcome | all | after |" in said and "is finished" in said
     assert {"run.json", "metrics.json", "report.md", "log.jsonl"} <= {path.name for path in tmp_path.iterdir()}
     told = (tmp_path / "data" / "README.md").read_text()
-    assert "one-shot, weights" in told and "after steps [2] of 4" in told
+    assert "one-shot, weights" in told and "by one-shot and strokes" in told and "after steps [2] of 4" in told
 
 
 def test_a_judge_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch, capsys):
@@ -147,7 +178,10 @@ def test_a_judge_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch, capsys)
     [
         ("drawings.flow_steps=[12]", r"flow_steps in order, from 1 to num_steps - 1 \(11\)"),
         ("drawings.flow_steps=[4,2]", "flow_steps in order"),
-        ("drawings.test=1.0", "a share between 0 and 1"),
+        ("drawings.test=1.0", "shares that leave something to learn from"),
+        ("drawings.validation=0.8", "shares that leave something to learn from"),
+        ("drawings.painters=[flux]", "painters among one-shot, strokes"),
+        ("drawings.painters=[]", "painters among one-shot, strokes"),
         ("drawings.judge=nobody", "exact, remote, or 'module:name'"),
         ("batch=18", "multiple of micro_batch, got 18 and 4"),
         ("lora.experts=gen", "lora.experts=und or both"),

@@ -18,8 +18,9 @@ from strokes.envs.protocols import Look, Opinion
 from strokes.envs.scenes.tasks import split_of
 from strokes.rewards.parm import ExactVerifier
 from strokes.rewards.review import graph_of_task
-from strokes.rl.verifier_data import Builder
-from strokes.rl.verifier_looks import FINISHED, draw, read_looks
+from strokes.rl.verifier_card import SPLITS
+from strokes.rl.verifier_data import Builder, Spent
+from strokes.rl.verifier_looks import FINISHED, draw, read_looks, read_seconds
 from strokes.rl.verifier_settings import Drawings
 
 SIZE = 48
@@ -30,15 +31,16 @@ FAULTLESS = partial(ScriptedPainter, Habits(error_rate=0.0, plan_error_rate=0.0)
 
 
 def drawings(**options):
-    usual = dict(scale=0.0005, prompts=40, members=2, flow_steps=[3, 5], test=0.25, judge="exact", chunk=16, threads=1)
-    return Drawings(**{**usual, **options})
+    usual = dict(scale=0.0005, prompts=40, members=2, flow_steps=[3, 5], judge="exact", chunk=16, threads=1)
+    held = dict(test=0.25, validation=0.1, report=50)
+    return Drawings(**{**usual, **held, "painters": ["one-shot"], "temperature": 1.0, **options})
 
 
 def build(folder, verifier=None, policy=ERRING, stop=None, **options):
     """A builder that was asked to do all it can."""
     builder = Builder(folder, drawings(**options), seed=3, size=SIZE)
     stop = stop or threading.Event()
-    if builder.draw(policy, verifier or ExactVerifier(), stop=stop, on_begun=lambda: None):
+    if builder.draw(lambda painter: policy(), verifier or ExactVerifier(), stop=stop, on_begun=lambda: None):
         builder.choose({"policy": "the painter"})
     return builder
 
@@ -85,11 +87,11 @@ def test_labels_of_outcomes_are_true_and_each_kind_asks_its_question(built):
 
 def test_prompts_are_those_of_training_and_no_graph_is_in_both_parts(built):
     hashes = {}
-    for split in ("train", "test"):
+    for split in SPLITS:
         graphs = [graph_of_task(row["prompt"], {}) for row in rows(built, split)]
         assert graphs and all(split_of(graph) == "train" for graph in graphs)
         hashes[split] = {graph.canonical_hash() for graph in graphs}
-    assert not hashes["train"] & hashes["test"]
+    assert len(set.union(*hashes.values())) == sum(map(len, hashes.values()))
 
 
 def test_yes_and_no_are_alike_and_the_card_says_where_not(built):
@@ -105,10 +107,46 @@ def test_yes_and_no_are_alike_and_the_card_says_where_not(built):
 
 def test_the_same_settings_give_the_same_files_and_nothing_is_made_twice(built, tmp_path):
     first = build(tmp_path)
-    for name in ("train.parquet", "test.parquet", "README.md"):
+    for name in ("train.parquet", "validation.parquet", "test.parquet", "README.md"):
         assert (tmp_path / name).read_bytes() == (built / name).read_bytes()
     never = pytest.fail  # neither drawn nor judged again
     assert first.draw(never, never, stop=threading.Event(), on_begun=never)
+
+
+def test_no_picture_is_asked_the_same_twice_and_what_it_took_is_told(built):
+    for split in SPLITS:
+        asked = [(row["provenance"], row["question"]) for row in rows(built, split)]
+        assert len(set(asked)) == len(asked)
+    spent, looks = Spent.read(built), [path for path in (built / "looks").iterdir()]
+    assert spent is not None and Spent.read(built / "looks") is None
+    assert spent.looks == len({row["provenance"] for row in rows(built, "train")}) < len(rows(built, "train"))
+    assert spent.drawings == 80 and spent.verdicts == 80 * (2 * 3 + 1)  # two steps and the picture; its outcome
+    assert spent.seconds >= sum(map(read_seconds, looks)) - 0.1 > 0
+
+
+def test_what_is_set_aside_is_at_its_natural_rate(built):
+    sights = [sight for path in (built / "looks").iterdir() for sight in read_looks(path)]
+    rate = np.mean([sight.is_right for sight in sights if sight.is_last])
+    held = [row["label"] for split in SPLITS[1:] for row in rows(built, split) if row["kind"] == "outcome"]
+    assert abs(np.mean(held) - rate) < 0.25
+    assert "best_of" not in {row["kind"] for split in SPLITS[1:] for row in rows(built, split)}
+
+
+def test_every_painter_draws_every_prompt(tmp_path):
+    named = {"one-shot": ERRING, "strokes": partial(ScriptedPainter, Habits(error_rate=0.5))}
+    builder = Builder(tmp_path, drawings(painters=list(named), prompts=24, flow_steps=[]), seed=3, size=SIZE)
+    begun = []
+
+    def make(painter):
+        begun.append(painter)
+        return named[painter]()
+
+    assert builder.draw(make, ExactVerifier(), stop=threading.Event(), on_begun=lambda: None)
+    builder.choose({"policy": "two painters"})
+    assert begun == list(named)
+    found = rows(tmp_path, "train")
+    assert {row["painter"] for row in found} == set(named)
+    assert all(json.loads(row["provenance"])["drawing"].startswith(f"{row['painter']}/") for row in found)
 
 
 def test_a_judge_who_cannot_be_reached_loses_nothing(built, tmp_path):

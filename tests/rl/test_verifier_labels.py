@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from strokes.rl.verifier_labels import KINDS, PAPER, chosen, labels_of, quotas
+from strokes.rl.verifier_labels import KINDS, PAPER, chosen, drawn_of, labels_of, quotas
 from strokes.rl.verifier_looks import Sight
 
 
@@ -33,30 +33,19 @@ def labels(*looks, end):
     return found
 
 
-def test_a_drawing_is_clear_from_where_it_can_be_read_and_says_what_it_says_in_the_end():
-    found = labels((False, False), (False, True), (True, True), (True, True), end=True)
-    assert found["outcome"] == found["best_of"] == [(3, True)]
+def test_clear_is_what_can_be_read_and_potential_is_how_that_path_ended():
+    found = labels((False, False), (False, True), (True, False), (True, True), end=True)
+    assert found["outcome"] == [(3, True)]
     assert found["clarity"] == [(0, False), (1, False), (2, True), (3, True)]
-    assert found["potential"] == [(2, True), (3, True)]
-
-
-def test_what_changes_its_word_is_clear_only_after_the_last_change():
-    found = labels((True, True), (True, False), (True, True), end=True)
-    assert found["clarity"] == [(0, False), (1, False), (2, True)]
-    assert found["potential"] == [(2, True)]
-
-
-def test_a_smear_on_the_way_to_a_wrong_picture_is_not_clear():
-    found = labels((False, False), (True, False), (True, False), end=False)
-    assert found["clarity"] == [(0, False), (1, True), (2, True)]
-    assert found["potential"] == [(1, False), (2, False)]
+    assert found["potential"] == [(2, True), (3, True)]  # the first of them by no means for what it shows
     assert found["best_of"] == []
 
 
-def test_what_looked_well_and_ended_badly_is_for_best_of():
-    found = labels((True, True), (True, True), end=False)  # incomplete at the end: nothing on it is wrong
-    assert found["best_of"] == found["outcome"] == [(1, False)]
-    assert found["clarity"] == [(0, False), (1, True)] and found["potential"] == [(1, False)]
+def test_what_looked_well_and_ended_badly_is_a_no_to_foresee_and_for_best_of():
+    found = labels((False, True), (True, True), (True, True), end=False)  # incomplete at the end, or spoilt since
+    assert found["clarity"] == [(0, False), (1, True), (2, True)]
+    assert found["potential"] == [(1, False), (2, False)]
+    assert found["best_of"] == found["outcome"] == [(2, False)]
 
 
 def test_the_picture_itself_is_no_look_on_the_way():
@@ -83,6 +72,12 @@ def test_both_answers_are_taken_alike_where_there_are_enough():
     assert counts(few, 20) == (3, 17) and counts([not each for each in few], 20) == (17, 3)
     assert counts(few, 1000) == (3, 50)
     assert counts(few, 0) == (0, 0) == counts([], 5)
+
+
+def test_what_is_set_aside_is_as_it_comes():
+    taken = drawn_of(1000, 400, np.random.default_rng(0))
+    assert taken == sorted(set(taken)) and len(taken) == 400 and np.mean(taken) == np.clip(np.mean(taken), 450, 550)
+    assert drawn_of(3, 10, np.random.default_rng(0)) == [0, 1, 2]
 
 
 def test_quotas_are_the_papers_proportions():

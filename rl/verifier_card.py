@@ -1,0 +1,38 @@
+"""The card of a verifier's data: where the examples come from, how many there are of each kind, and what is lacking."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from .verifier_labels import PAPER, Count, Kind
+
+SPLITS = ("train", "validation", "test")
+
+
+def check_both(counts: Mapping[Kind, Count]) -> None:
+    """``ValueError`` unless there are both answers to every question; that of best-of-N' is that of outcomes."""
+    for kind, count in counts.items():
+        if kind != "best_of" and count.wanted and not (count.yes and count.no):
+            raise ValueError(
+                f"Expected examples of {kind} with both answers, got {count.yes} yes and {count.no} no: whoever learns "
+                "from one answer alone learns to give it. Draw more in another folder (drawings.prompts, "
+                "drawings.members), of harder or easier prompts, or look earlier (drawings.flow_steps)."
+            )
+
+
+def card(about: Mapping[str, Any], counts: Mapping[str, Mapping[Kind, Count]], num_found: int) -> str:
+    """The card, as Markdown with the header that ``datasets.load_dataset`` reads."""
+    header = ["---", "configs:", "- config_name: default", "  data_files:"]
+    header += [f"  - {{split: {split}, path: {split}.parquet}}" for split in SPLITS]
+    told = [f"* {name}: {value}" for name, value in about.items()]
+    rows = ["| part | kind | wanted | got | yes | no | the paper's |", "|---|---|--:|--:|--:|--:|--:|"]
+    short = []
+    for split, of_split in counts.items():
+        for kind, (wanted, yes, no) in of_split.items():
+            rows.append(f"| {split} | {kind} | {wanted} | {yes + no} | {yes} | {no} | {PAPER[kind]} |")
+            if yes + no < wanted or (split == "train" and abs(yes - no) > 1):
+                short.append(f"{split}/{kind} ({yes} yes, {no} no of {wanted})")
+    lacking = f"Not as many as wanted, or not balanced, for want of drawings: {', '.join(short)}." if short else ""
+    chosen_of = f"Chosen out of {num_found} labels; to learn from, yes and no in equal numbers where there are enough."
+    title = "# What a verifier of images on their way learns from"
+    lines = [*header, "---", "", title, "", *told, "", *rows, "", chosen_of, lacking]
+    return "\n".join(lines).rstrip() + "\n"
