@@ -34,7 +34,8 @@ def policy_of(name: str, entry: Entry, shared: Mapping[str, Any], verifier: str 
     if entry.policy is not None:
         given = _file(name, entry.policy)
         if "sampling" in given:  # a BAGEL
-            given |= {key: value for key, value in shared.items() if key in given and key != "name"}
+            own = {"name", "temperature"} if given["name"] in SEARCHES else {"name"}  # candidates have to differ
+            given |= {key: value for key, value in shared.items() if key in given and key not in own}
     if "sampling" in given and entry.options.get("path") is None:
         given["path"] = str(checkpoint_of(shared))
     if verifier is not None and given["name"] in SEARCHES:

@@ -62,6 +62,15 @@ def test_one_word_lets_all_searches_ask_a_trained_verifier(planned, tmp_path, mo
     assert list(planned(tmp_path, mine, verifier="a", only=["x"])) == ["x-oracle"]
 
 
+def test_a_search_keeps_the_temperature_of_its_candidates(planned, tmp_path):
+    shared = {"name": "bagel-nano", "path": None, "temperature": 0.3, "max_tokens": 5, "adapter": None}
+    shared |= {"device": "cpu", "dtype": "float32", "steps": 12, "guidance": 2.5, "size": 48, "sampling": {}}
+    found = planned(tmp_path, policy=shared, only=["strokes", "strokes-search", "best-of-20", "parm-pruned-20"])
+    drawn = {name: plan.evaluations[0].policy for name, plan in found.items()}
+    assert {policy["guidance"] for policy in drawn.values()} == {2.5}
+    assert drawn["strokes"]["temperature"] == 0.3 != drawn["strokes-search-oracle"]["temperature"]
+
+
 def test_an_entry_comes_after_the_one_whose_cost_it_matches(planned, tmp_path):
     chain = {"late": {"policy": "parm", "like": "b"}, "b": {"policy": "best-of-n", "like": "a"}, "a": {}}
     found = planned(tmp_path, chain, only=["late", "b", "a"], seeds=[1, 2])
