@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from ..agents.bagel.layers import GEN
 from ..agents.replay import Replayed, Replayer
@@ -90,6 +90,26 @@ class Learning:
     stops, to be gone on with when the judge is mended."""
     observers: Sequence[Observer] = ()
     """Told of every generation."""
+
+
+def check_learnable(args: TrainingArguments, *, group: int, is_held: bool, has_adapters: bool) -> None:
+    """``ValueError`` where nothing could be learnt with such settings.
+
+    Args:
+        args: Of the trainer.
+        group: Drawings of a prompt.
+        is_held: Whether the loss holds the policy near the reference.
+        has_adapters: Whether only adapters learn.
+    """
+    if group < 2:
+        raise ValueError(f"Expected groups of at least 2, got num_generations={group}: alone there is no advantage.")
+    if is_held and not has_adapters:
+        raise ValueError(
+            "Expected LoRA for a loss that holds the policy near its start (the reference is the model without its "
+            "adapters), got full training; give peft_config, or set beta=0 and no flow regulariser."
+        )
+    if args.max_steps is None or args.max_steps < 1:
+        raise ValueError(f"Expected max_steps of at least 1, got {args.max_steps}.")
 
 
 def rated(model: nn.Module, und_rate: float, gen_rate: float) -> list[dict[str, Any]]:

@@ -18,34 +18,32 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import trl
 from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.tokenizer import Tokenizer
 from ..agents.replay import Replayed, Replayer
 from ..agents.trajectory import Trajectory
 from .advantage import advantages
-from .checkpoints import load_learnt, load_rollouts, save_learnt, save_rollouts
+from .checkpoints import CheckpointedTrainer
 from .gauges import Gauges
 from .generations import Generations, Task
-from .learning import Learning, make_optimizer, no_gradient
+from .learning import Learning, check_learnable, make_optimizer, no_gradient
 from .loss import Steps
 from .sync import collect, swapped
 from .verdicts import check_missing
 from .workers import Rollouts
 
 
-class StrokesTrainer(GRPOTrainer):
+class StrokesTrainer(CheckpointedTrainer):
     """The trainer; ``train()`` and ``train(resume_from_checkpoint=True)`` are those of transformers."""
 
     optimizer: torch.optim.Optimizer | None
@@ -76,8 +74,12 @@ class StrokesTrainer(GRPOTrainer):
         Raises:
             ValueError: Settings that cannot be learnt with.
         """
-        _check(args, learning, kwargs.get("peft_config"), len(tasks))
         self._has_adapters = kwargs.get("peft_config") is not None
+        prompts = args.generation_batch_size // args.num_generations
+        if len(tasks) < prompts:
+            raise ValueError(f"Expected at least {prompts} tasks, one generation of prompts, got {len(tasks)}.")
+        held = bool(args.beta) or learning.objective.needs_reference
+        check_learnable(args, group=args.num_generations, is_held=held, has_adapters=self._has_adapters)
         self.tokens, self.replayer, self.learning = tokenizer, replayer, learning
         self.average = learning.average
         self._drawn: list[Trajectory] = []
@@ -278,72 +280,10 @@ class StrokesTrainer(GRPOTrainer):
             self.optimizer = make_optimizer(self, model or self.model, rate)
         return self.optimizer
 
-    # Checkpoints ------------------------------------------------------------------------------------
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Adapters as PEFT writes them; a whole model in BAGEL's layout, and exactly beside it."""
-        super()._save(output_dir, state_dict)
-        if not self._has_adapters:
-            save_learnt(self.model, Path(output_dir or self.args.output_dir))
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self._has_adapters:
-            return super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_learnt(self.model, Path(resume_from_checkpoint))
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        save_rollouts(self, self._position, self._buffered_inputs)
-
-    @property
-    def _position(self) -> dict[str, Any]:
-        """How far the run is."""
-        behaviour = self.generations.behaviour
-        return {
-            "trl": trl.__version__,
-            "global_step": self.state.global_step,
-            "micro_step": self._step,
-            "generation": self.generations.next,
-            "fresh_until": self._fresh_until,
-            "behaviour": None if behaviour is None else behaviour.version,
-        }
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        buffer = load_rollouts(self, checkpoint)
-        position, self._buffered_inputs = buffer.position, buffer.batches
-        self._step, self.generations.next = position["micro_step"], position["generation"]
-        self._fresh_until = position["fresh_until"]
-        if self.average is not None:
-            self.average.weights = buffer.average
-        for number, weights in buffer.admitted:
-            self.generations.admit(number, weights)
-
 
 def outcome(trajectory: Sequence[Trajectory], **_: Any) -> list[float | None]:
     """TRL's reward function: the outcome of each trajectory, ``None`` where there is no verdict."""
     return [None if each.score is None else each.score.total for each in trajectory]
-
-
-def _check(args: GRPOConfig, learning: Learning, peft_config: Any, num_tasks: int) -> None:
-    if args.num_generations < 2:
-        raise ValueError(
-            f"Expected groups of at least 2, got num_generations={args.num_generations}: alone there is no advantage."
-        )
-    if num_tasks < args.generation_batch_size // args.num_generations:
-        raise ValueError(
-            f"Expected at least {args.generation_batch_size // args.num_generations} tasks, one generation of prompts, "
-            f"got {num_tasks}."
-        )
-    if peft_config is None and (args.beta or learning.objective.needs_reference):
-        raise ValueError(
-            "Expected LoRA for a loss that holds the policy near its start (the reference is the model without its "
-            "adapters), got full training; give peft_config, or set beta=0 and no flow regulariser."
-        )
-    if args.max_steps is None or args.max_steps < 1:
-        raise ValueError(f"Expected max_steps of at least 1, got {args.max_steps}.")
 
 
 def _per_token(trajectory: Trajectory, credit: np.ndarray) -> Tensor:

@@ -19,7 +19,7 @@ LIGHT = {"envs", "rewards"}  # importable without the training stack
 HEAVY = {"torch", "transformers", "trl", "peft", "ray", "hydra", "diffusers"}
 ONLY_IN = {
     "ray": {"agents/pool.py", "rl/workers.py", "rl/sync.py"},
-    "trl": {"rl/trainer.py", "rl/train.py", "rl/verifier.py"},
+    "trl": {"rl/checkpoints.py", "rl/trainer.py", "rl/train.py", "rl/verifier.py"},
     "hydra": {
         "agents/command.py",  # what the entry files share
         "agents/draw.py",
