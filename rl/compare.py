@@ -13,9 +13,11 @@ from typing import Any
 
 from ..agents.command import run as run_command
 from ..agents.command import settings_from
+from ..agents.load import checkpoint_of
+from ..agents.searches import SEARCHES
 from ..envs.files import write_whole
 from .compare_plot import draw_plot
-from .compare_policy import check, policy_of, searcher, shown
+from .compare_policy import check, searcher, shown
 from .compare_settings import SEED, Entry, Settings
 from .compare_table import Line, measured, to_csv, to_markdown
 from .compare_training import Learnt, averaged, learnt
@@ -99,6 +101,52 @@ def plans(settings: Settings, folder: Path) -> list[Planned]:
 
 def _runs(entry: Entry) -> Sequence[str]:
     return () if entry.training is None else entry.training.runs
+
+
+def policy_of(name: str, entry: Entry, shared: Mapping[str, Any], verifier: str | None = None) -> dict[str, Any]:
+    """The settings of an entry's policy: those of its file, the weights and the sampling of all, and its own.
+
+    Args:
+        name: Of the entry.
+        entry: What it says.
+        shared: Who draws for all.
+        verifier: Folder of a trained verifier's adapter, which searches then ask; ``None``: whom their files say.
+
+    Raises:
+        ValueError: No such file, or an option that it does not have.
+    """
+    given = dict(shared)
+    if entry.policy is not None:
+        given = _file(name, entry.policy)
+        if "sampling" in given:  # a BAGEL
+            own = {"name", "temperature"} if given["name"] in SEARCHES else {"name"}  # candidates have to differ
+            given |= {key: value for key, value in shared.items() if key in given and key not in own}
+    if "sampling" in given and entry.options.get("path") is None:
+        given["path"] = str(checkpoint_of(shared))
+    if verifier is not None and given["name"] in SEARCHES:
+        given["verifier"] = {**given["verifier"], "name": "policy", "adapter": verifier}
+    return _overlaid(given, entry.options, f"entries.{name}.options")
+
+
+def _file(name: str, policy: str) -> dict[str, Any]:
+    """``configs/policy/<policy>.yaml``, composed."""
+    from hydra import compose as hydra_compose
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    known = GlobalHydra.instance().config_loader().get_group_options("policy")
+    if policy not in known:
+        raise ValueError(f"Expected entries.{name}.policy among {', '.join(known)}, got {policy!r}.")
+    composed = hydra_compose("evaluate", [f"policy={policy}"])
+    values: Any = OmegaConf.to_container(composed.policy, resolve=True)
+    return dict(values)
+
+
+def _overlaid(base: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if unknown := sorted(set(given) - set(base)):
+        raise ValueError(f"Expected {where} among {', '.join(base)}, got {', '.join(unknown)}.")
+    inner = {key for key, value in given.items() if isinstance(value, Mapping) and isinstance(base[key], Mapping)}
+    return {**base, **given, **{key: _overlaid(base[key], given[key], f"{where}.{key}") for key in inner}}
 
 
 def _evaluation(

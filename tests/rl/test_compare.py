@@ -47,6 +47,7 @@ def loaded(monkeypatch):
 
     monkeypatch.setattr(evaluation_run, "load_policy", load)
     monkeypatch.setattr(evaluation_run, "matched", lambda *_: None)
+    monkeypatch.setattr(compare, "draw_plot", lambda *_: None)
     return Counted
 
 
