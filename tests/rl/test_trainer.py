@@ -11,9 +11,9 @@ import torch
 
 from strokes.envs.protocols import Score
 from strokes.rewards.judge import JudgeUnavailable
+from strokes.rl.checkpoints import WHOLE
 from strokes.rl.learning import is_gen
 from strokes.rl.train import latest_checkpoint, make_trainer, train
-from strokes.rl.checkpoints import WHOLE
 
 
 def _trainer(small, tmp_path, *overrides):
