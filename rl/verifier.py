@@ -36,7 +36,8 @@ from ..rewards.parm import AnsweringVerifier
 from .checkpoints import WHOLE
 from .judges import SERVERS, imported, make_verifier
 from .train import latest_checkpoint
-from .verifier_data import Builder, Spent
+from .verifier_card import Spent
+from .verifier_data import Builder
 from .verifier_examples import Batch, Examples, num_rows
 from .verifier_report import Report, examine
 from .verifier_settings import JUDGES, Settings

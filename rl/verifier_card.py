@@ -1,11 +1,40 @@
-"""The card of a verifier's data: where the examples come from, how many there are of each kind, and what is lacking."""
+"""The card of a verifier's data: where the examples come from, how many there are of each kind, what they took."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 from .verifier_labels import PAPER, Count, Kind
 
 SPLITS = ("train", "validation", "test")
+SPENT = "spent.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What the data cost."""
+
+    drawings: int
+    """Of all painters, those set aside included."""
+    verdicts: int
+    """Questions put to the judge."""
+    looks: int
+    """Different images among the examples that are learnt from."""
+    seconds: float
+    """Wall time of drawing and judging."""
+
+    @property
+    def told(self) -> str:
+        """What does not differ from one run to the next."""
+        return f"{self.drawings} drawings, {self.verdicts} verdicts; {self.looks} different images to learn from"
+
+    @classmethod
+    def read(cls, folder: Path) -> Self | None:
+        """Of the data in a folder; ``None``: it does not say."""
+        path = folder / SPENT
+        return cls(**json.loads(path.read_text())) if path.exists() else None
 
 
 def check_both(counts: Mapping[Kind, Count]) -> None:

@@ -20,11 +20,11 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,12 +35,11 @@ from ..envs.protocols import Policy, Verifier
 from ..envs.scenes.tasks import sample_task
 from ..rewards.review import graph_of_task
 from .progress import progress
-from .verifier_card import SPLITS, card, check_both
+from .verifier_card import SPENT, SPLITS, Spent, card, check_both
 from .verifier_labels import KINDS, Count, Kind, chosen, counted, drawn_of, labels_of, quotas
 from .verifier_looks import FINISHED, Seen, Sight, draw, judge, read_images, read_looks, read_seconds, write_looks
 from .verifier_settings import Drawings
 
-SPENT = "spent.json"
 TASKS, CHOICE = 0x5EE, 0x5EF
 """Tell apart the random numbers that prompts and examples are chosen with."""
 _TEXT = {"dtype": "string", "_type": "Value"}
@@ -63,31 +62,6 @@ class Found(NamedTuple):
     row: int
     """Of its look in the chunk's file."""
     sight: Sight
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What the data cost."""
-
-    drawings: int
-    """Of all painters, those set aside included."""
-    verdicts: int
-    """Questions put to the judge."""
-    looks: int
-    """Different images among the examples that are learnt from."""
-    seconds: float
-    """Wall time of drawing and judging."""
-
-    @property
-    def told(self) -> str:
-        """What does not differ from one run to the next."""
-        return f"{self.drawings} drawings, {self.verdicts} verdicts; {self.looks} different images to learn from"
-
-    @classmethod
-    def read(cls, folder: Path) -> Self | None:
-        """Of the data in a folder; ``None``: it does not say."""
-        path = folder / SPENT
-        return cls(**json.loads(path.read_text())) if path.exists() else None
 
 
 class Builder:
@@ -217,18 +191,27 @@ class Builder:
         return {kind: 0 if kind == "best_of" else num for kind in KINDS}  # asks what outcomes ask
 
     def _taken(self, split: str, found: Sequence[Found], wanted: Mapping[Kind, int]) -> list[Found]:
-        """The examples of a part; where there are not enough pictures, outcomes and best-of-N' share them."""
+        """The examples of a part.
+
+        Where there are not enough pictures, outcomes and best-of-N' share them. The latter come first, for fewer
+        pictures will do, and only as many as are balanced: filled up with one answer they would leave outcomes the
+        other.
+        """
         taken: list[Found] = []
         num_ends, num_wanted = sum(each.kind == "outcome" for each in found), wanted["outcome"] + wanted["best_of"]
-        wanted = {**wanted, "outcome": min(wanted["outcome"], num_ends * wanted["outcome"] // max(1, num_wanted))}
-        for number, kind in enumerate(KINDS):
+        for kind in sorted(KINDS, key=lambda each: each != "best_of"):
             asked = {(each.chunk, each.row, each.question) for each in taken}
             mine = [each for each in found if each.kind == kind and (each.chunk, each.row, each.question) not in asked]
-            rng = np.random.default_rng([self.seed, CHOICE, SPLITS.index(split), number])
+            are_yes, num = [each.is_yes for each in mine], wanted[kind]
+            if kind in ("outcome", "best_of"):
+                num = min(num, num_ends * num // max(1, num_wanted))
+            if kind == "best_of":
+                num = min(num, 2 * min(sum(are_yes), len(mine) - sum(are_yes)))
+            rng = np.random.default_rng([self.seed, CHOICE, SPLITS.index(split), KINDS.index(kind)])
             if split == "train":
-                places = chosen([each.is_yes for each in mine], wanted[kind], rng)
+                places = chosen(are_yes, num, rng)
             else:
-                places = drawn_of(len(mine), wanted[kind], rng)
+                places = drawn_of(len(mine), num, rng)
             taken += [mine[k] for k in places]
         return taken
 

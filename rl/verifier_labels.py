@@ -15,7 +15,8 @@ In the paper an image is clear once what can be said of it is what will be said 
 about potential. Taken by the letter that makes potential no forecast: e is then v_j by definition (of 3,213 such labels
 on bagel-nano's drawings all were the judge's verdict on the look itself), and what there is to foresee goes into
 clarity, whose "no" then falls on plain images that show nothing of what will go wrong. So here clarity is what an image
-shows, and potential what becomes of it.
+shows, and potential what becomes of it: of 11,504 readable looks on the way of the same model's drawings, 79 % looked
+as they ended.
 
 A drawing without a picture, or without a verdict on it, has no labels; one that lacks a verdict on the way has that of
 its outcome alone.

@@ -18,8 +18,8 @@ from strokes.envs.protocols import Look, Opinion
 from strokes.envs.scenes.tasks import split_of
 from strokes.rewards.parm import ExactVerifier
 from strokes.rewards.review import graph_of_task
-from strokes.rl.verifier_card import SPLITS
-from strokes.rl.verifier_data import Builder, Spent
+from strokes.rl.verifier_card import SPLITS, Spent
+from strokes.rl.verifier_data import Builder
 from strokes.rl.verifier_looks import FINISHED, draw, read_looks, read_seconds
 from strokes.rl.verifier_settings import Drawings
 
