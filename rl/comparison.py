@@ -96,6 +96,8 @@ class Bench:
         words = [*(method.policy or (f"policy={self.size.policy}",)), f"policy.path={self.size.start}"]
         if not method.heeds_refine:
             words.append("heeds_refine=false")
+        if method.temperature is not None:
+            words.append(f"policy.temperature={method.temperature}")
         if method.learns:
             words.append(f"policy.adapter={self.trained(method.learns, seed) / 'adapter'}")
         if method.verifier == "trained":

@@ -65,6 +65,8 @@ class Method:
     """One of ``RUNS``; "": it does not."""
     heeds_refine: bool = True
     """Whether inspections may ask for corrections."""
+    temperature: float | None = None
+    """Of the words, where drawings are to differ as the candidates of a search do; ``None``: the policy's."""
     like: str = ""
     """Method whose sampling steps are matched, task by task, by a search's n; "": n is told, or there is none."""
     unit: str = ""
@@ -87,6 +89,7 @@ METHODS: Mapping[str, Method] = {
     "one-shot": Method(policy=("policy=one-shot",)),
     "sft": Method(heeds_refine=False),
     "sft-inspect": Method(),
+    "sft-sampled": Method(temperature=1.0),
     **_both("best-of-like-strokes", *ORM, like="sft-inspect"),
     **_both("parm-like-strokes", *PARM, like="sft-inspect"),
     **_both(f"best-of-{FEW}", *ORM, f"policy.n={FEW}"),
@@ -99,17 +102,18 @@ METHODS: Mapping[str, Method] = {
     "dpo-guided": Method(learns="dpo-guided"),
     "joint-outcome": Method(learns="joint-outcome"),
     "joint-stages": Method(learns="joint-stages"),
+    "joint-stages-sampled": Method(learns="joint-stages", temperature=1.0),
     "parm-outcome": Method(learns="parm-outcome"),
     "parm-potential": Method(learns="parm-potential"),
     "parm-potential-oracle": Method(learns="parm-potential-oracle"),
     "nft": Method(learns="nft"),
-    "sft-search": Method(policy=IN_STROKES, verifier="trained", like=f"parm-{MANY}-oracle", unit="sft-inspect"),
+    "sft-search": Method(policy=IN_STROKES, verifier="trained", like=f"parm-{MANY}-oracle", unit="sft-sampled"),
     "joint-stages-search": Method(
         policy=IN_STROKES,
         verifier="trained",
         learns="joint-stages",
         like=f"parm-{MANY}-oracle",
-        unit="joint-stages",
+        unit="joint-stages-sampled",
     ),
 }
 """At 20 images' cost is what costs as much as ``parm-20-oracle``, which draws all of them to their ends, and needs no

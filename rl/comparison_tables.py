@@ -51,6 +51,8 @@ FINDINGS: Sequence[tuple[str, str, str]] = (
     ("images on the forward process, against GRPO", "nft", "joint-stages"),
     ("joint GRPO, against iterative DPO", "joint-stages", "dpo-iterative"),
     ("search in strokes, against PARM, both at 20 images", "sft-search", "parm-20"),
+    ("words sampled, against the likeliest", "sft-sampled", "sft-inspect"),
+    ("the same, after GRPO", "joint-stages-sampled", "joint-stages"),
     ("search after GRPO, against GRPO", "joint-stages-search", "joint-stages"),
     ("GRPO under search, against search", "joint-stages-search", "sft-search"),
     ("search after GRPO, against PARM, both at 20 images", "joint-stages-search", "parm-20"),

@@ -31,7 +31,7 @@ def planned():
 def test_what_ships_has_its_budgets(planned, tmp_path):
     found = planned(tmp_path, seeds=[4])
     policies = {name: plan.evaluations[4].policy for name, plan in found.items()}
-    own = {"one-shot", "strokes", "strokes-no-loop"}
+    own = {"one-shot", "strokes", "strokes-no-loop", "strokes-sampled"}
     assert {name for name in found if name.endswith("-oracle")} == set(found) - own
     assert {name for name, plan in found.items() if "oracle" in plan.searcher} == set(found) - own
     policies = {name.removesuffix("-oracle"): policy for name, policy in policies.items()}
@@ -40,12 +40,13 @@ def test_what_ships_has_its_budgets(planned, tmp_path):
     assert len({policy["path"] for policy in policies.values()}) == 1
     likes = {name: policy["like"] for name, policy in policies.items() if policy.get("like")}
     units = {name: policy["unit"] for name, policy in policies.items() if policy.get("unit")}
-    at = {name: str(tmp_path / name / "4") for name in ("strokes", "best-of-20-oracle", "parm-pruned-20-oracle")}
+    drawn = ("strokes", "strokes-sampled", "best-of-20-oracle", "parm-pruned-20-oracle")
+    at = {name: str(tmp_path / name / "4") for name in drawn}
     assert likes == {
         **dict.fromkeys(("best-of-like-strokes", "parm-like-strokes"), at["strokes"]),
         **dict.fromkeys(("parm-pruned-like-20", "strokes-search"), at["best-of-20-oracle"]),
     }
-    assert units == {"parm-pruned-like-20": at["parm-pruned-20-oracle"], "strokes-search": at["strokes"]}
+    assert units == {"parm-pruned-like-20": at["parm-pruned-20-oracle"], "strokes-search": at["strokes-sampled"]}
 
 
 def test_one_word_lets_all_searches_ask_a_trained_verifier(planned, tmp_path, monkeypatch):
@@ -65,7 +66,7 @@ def test_one_word_lets_all_searches_ask_a_trained_verifier(planned, tmp_path, mo
 def test_a_search_keeps_the_temperature_of_its_candidates(planned, tmp_path):
     shared = {"name": "bagel-nano", "path": None, "temperature": 0.3, "max_tokens": 5, "adapter": None}
     shared |= {"device": "cpu", "dtype": "float32", "steps": 12, "guidance": 2.5, "size": 48, "sampling": {}}
-    found = planned(tmp_path, policy=shared, only=["strokes", "strokes-search", "best-of-20", "parm-pruned-20"])
+    found = planned(tmp_path, policy=shared, only=["strokes", "strokes-sampled", "strokes-search", "best-of-20"])
     drawn = {name: plan.evaluations[0].policy for name, plan in found.items()}
     assert {policy["guidance"] for policy in drawn.values()} == {2.5}
     assert drawn["strokes"]["temperature"] == 0.3 != drawn["strokes-search-oracle"]["temperature"]

@@ -116,11 +116,14 @@ def test_a_search_at_the_cost_of_another_method_waits_for_what_tells_it(place):
     assert sorted(modules) == ["evaluate", "evaluate", "evaluate", "train", "verifier"] and modules[-1] == "evaluate"
     words = place.commands[-1][1]
     work = place.work / "nano"
-    matched = [f"policy.like={work}/parm-20-oracle/0/evaluation", f"policy.unit={work}/joint-stages/0/evaluation"]
+    matched = [
+        f"policy.like={work}/parm-20-oracle/0/evaluation",
+        f"policy.unit={work}/joint-stages-sampled/0/evaluation",
+    ]
     assert {"policy=best-of-n", "policy.painter=strokes", *matched} <= set(words)
     place.commands.clear()
-    assert main(["joint-stages", "0"]) == 0 and place.commands == []  # what it draws was needed for that
-    assert record(place, "joint-stages")["searcher"] == ""
+    assert main(["joint-stages-sampled", "0"]) == 0 and place.commands == []  # what it draws was needed for that
+    assert record(place, "joint-stages-sampled")["searcher"] == ""
 
 
 @pytest.mark.parametrize("end", ["", "-oracle"])
