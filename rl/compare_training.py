@@ -8,10 +8,10 @@ paper holds PARM's 688K examples against its own 62K (arXiv 2604.04746, table 4)
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..agents.run_folder import logged_seconds
 from .compare_settings import Training
 
 
@@ -87,7 +87,9 @@ def learnt_in(folder: str | Path) -> Learnt:
     if not (folder / "run.json").is_file() or not (folder / "metrics.json").is_file():
         raise ValueError(f"Expected training.runs to be folders of finished runs, got {str(folder)!r}.")
     settings, metrics = (json.loads((folder / name).read_text()) for name in ("run.json", "metrics.json"))
-    seconds = metrics["seconds"] if "seconds" in metrics else _seconds(folder / "log.jsonl")
+    seconds, log = metrics.get("seconds"), folder / "log.jsonl"
+    if seconds is None and log.exists():
+        seconds = logged_seconds(log)
     if "drawings" in settings:
         judge = _labeller(settings["drawings"]["judge"])
         return Learnt(drawings=metrics.get("drawings"), examples=metrics["examples"], seconds=seconds, judge=judge)
@@ -95,7 +97,7 @@ def learnt_in(folder: str | Path) -> Learnt:
         drawings = settings["steps"] * settings["prompts"] * settings["group"]
         judge = _rewarder(settings["reward"], settings["judge"])
         if (settings.get("preference") or {}).get("guidance"):
-            judge += ", guided by its own understanding"
+            judge += ", guided by a verifier"
         return Learnt(drawings=drawings, examples=0, seconds=seconds, judge=judge)
     return Learnt(drawings=0, examples=None, seconds=seconds, judge="")
 
@@ -116,12 +118,3 @@ def _rewarder(reward: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
         trained = "" if reward["adapter"] is None else ", trained"
         return f"exact verifier, {EVALUATED}" if reward["critic"] == "exact" else f"own understanding{trained}"
     return {"remote": str(judge["model"]), "exact": "exact critic", "policy": "own understanding"}[reward["critic"]]
-
-
-def _seconds(log: Path) -> float | None:
-    """Wall time of a run, over all processes that had a part in it: each one's last line."""
-    if not log.exists():
-        return None
-    times = [json.loads(line)["seconds"] for line in log.read_text().splitlines()]
-    ends = [before for before, after in pairwise([*times, -1.0]) if after < before]
-    return float(sum(ends))

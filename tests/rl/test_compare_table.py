@@ -166,7 +166,7 @@ def test_runs_tell_what_they_learnt_from(run):
     remote = {"name": "judge", "critic": "remote", "outcome": None, "target": None}
     assert learnt_in(run("remote", {**GROUPS, "reward": remote})).judge == "Qwen"
     guided = {**GROUPS, "preference": {"guidance": {"adapter": "a"}}, "reward": SCENE}
-    assert learnt_in(run("guided", guided)).judge == "exact, soft, guided by its own understanding"
+    assert learnt_in(run("guided", guided)).judge == "exact, soft, guided by a verifier"
 
 
 @pytest.mark.parametrize(
