@@ -27,7 +27,7 @@ def painter_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     like, unit = (settings.get(key) for key in ("like", "unit"))
     if like is not None and unit is None and painter != "one-shot":
         raise ValueError(
-            f"Expected policy.unit, an evaluation of who draws, with policy.like and policy.painter={painter}, got none."
+            f"Expected policy.unit, an evaluation of who draws, with policy.like and policy.painter={painter}, got none"
         )
     if unit is not None and like is None:
         raise ValueError(f"Expected policy.unit with policy.like alone, got {unit!r}.")

@@ -302,9 +302,9 @@ def test_what_one_drawing_of_a_search_costs_is_told_by_an_evaluation(folders):
     assert matched(like, folders("pruned", pruned, policy={"n": 20}), 12) == {"colors": 80, "position": 20}
     again = folders("again", pruned, policy={"n": 4}, drawings_per_canvas={"colors": 10, "position": 20})
     assert matched(like, again, 12) == {"colors": 40, "position": 20}
-    with pytest.raises(ValueError, match="policy.unit to be an evaluation that drew position, got"):
+    with pytest.raises(ValueError, match=r"policy\.unit to be an evaluation that drew position, got"):
         matched(like, folders("narrow", marks("colors", [1.0])), 12)
-    with pytest.raises(ValueError, match="policy.unit to be an evaluation of a policy that samples"):
+    with pytest.raises(ValueError, match=r"policy\.unit to be an evaluation of a policy that samples"):
         matched(like, folders("idle", marks("colors", [1.0], steps=0)), 12)
 
 
