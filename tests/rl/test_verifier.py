@@ -24,7 +24,8 @@ from strokes.rl.verifier_examples import Example, Examples
 from strokes.rl.verifier_report import Report, examine, not_learnt
 from strokes.rl.verifier_settings import Settings
 
-SMALL = ("policy=bagel-nano", "batch=8", "micro_batch=4", "lr=1e-2", "save_every=2", "keep=20", "policy.dtype=float32")
+SMALL = ("policy=bagel-nano", "batch=8", "micro_batch=4", "lr=1e-2", "epochs=1")
+SMALL += ("save_every=2", "log_every=1", "keep=20", "policy.dtype=float32")
 
 
 def settings(*overrides, out="unused"):
