@@ -23,7 +23,7 @@ NAMES = (
     *("scripted", "random", "human", "bagel", "bagel-tiny", "bagel-nano", "one-shot", *SEARCHES),
     *("planner", "inspector", "flux", "custom"),
 )
-SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v1"
+SHIPPED = Path(__file__).parent / "bagel" / "weights" / "tiny-v2"
 """The checkpoint that comes with the package, and is drawn with where none is named."""
 NANO = SHIPPED.with_name("nano-v2")
 """The smaller one, a start for reinforcement learning in minutes."""
