@@ -25,7 +25,7 @@ from .dataset import Drawing, PackDataset
 from .packing import Packing
 from .sources import Source, open_source
 from .terminal import Terminal
-from .train_settings import ModelSettings, Settings
+from .train_settings import AT_ONCE, ModelSettings, Settings
 from .trainer import SftTrainer
 from .validation import HeldOutSlice, StageLosses, Validation
 
@@ -129,10 +129,10 @@ def adapt(model: Bagel, settings: ModelSettings) -> None:
 
 def read_data(settings: Settings, model: Bagel, tokenizer: Tokenizer) -> tuple[list[Source], list[Source]]:
     """Training and validation splits of all subsets."""
-    reading = settings.data.reading(settings.view)
-    pairs = [
-        open_source(name, str(subset.path), model, tokenizer, reading) for name, subset in settings.data.subsets.items()
-    ]
+    data, pairs = settings.data, []
+    for name, subset in data.subsets.items():
+        reading = data.reading("final" if name == AT_ONCE else settings.view)
+        pairs.append(open_source(name, str(subset.path), model, tokenizer, reading))
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 
@@ -175,7 +175,8 @@ def make_validation(
     settings: Settings, sources: Sequence[Source], model: Bagel, tokenizer: Tokenizer, folder: Path
 ) -> Validation:
     """What is looked at while learning."""
-    wanted, sources = settings.evaluation, [source for source in sources if len(source)]
+    wanted = settings.evaluation
+    sources = [source for source in sources if len(source) and source.name != AT_ONCE]  # its images are no sketches
     losses = None
     if wanted.packs and sources:
         packing = Packing([s.lengths(1) for s in sources], settings.tokens, seed=settings.seed, on_long="skip")

@@ -39,6 +39,10 @@ class ModelSettings:
                 )
 
 
+AT_ONCE = "at_once"
+"""Name, under ``data``, of what is learnt at once whatever the ``view``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubsetSettings:
     """One subset of the data."""
@@ -59,6 +63,8 @@ class DataSettings:
     multi_turn: SubsetSettings
     conflict: SubsetSettings
     alignment: SubsetSettings
+    at_once: SubsetSettings
+    """Of any of these data sets: last images, learnt from the prompt at once, beside the process."""
     copies: int
     """Noisy copies of each image."""
     drop_last_text: float
@@ -98,7 +104,7 @@ class DataSettings:
     @property
     def subsets(self) -> dict[str, SubsetSettings]:
         """Those that are learnt, by name."""
-        every = {"multi_turn": self.multi_turn, "conflict": self.conflict, "alignment": self.alignment}
+        every = {name: getattr(self, name) for name in ("multi_turn", "conflict", "alignment", AT_ONCE)}
         return {name: subset for name, subset in every.items() if subset.path is not None}
 
     @property
@@ -186,6 +192,11 @@ class Settings:
             check_number(name, getattr(self, name), 0, NUMBER)
         check_number("row_length", self.row_length, 1, (int, type(None)))
         check_choice("view", self.view, get_args(View))
+        if self.view == "final" and self.data.at_once.path is not None:
+            raise ValueError(
+                f"Expected data.at_once.path=null with view=final, where all data are learnt at once, got "
+                f"{self.data.at_once.path!r}."
+            )
         check_choice("precision", self.precision, PRECISIONS)
         if not self.ema < 1:
             raise ValueError(f"Expected ema below 1, got {self.ema}.")

@@ -1,11 +1,17 @@
 """The command: what can be set, what is refused and how, the paper's settings, the dry run."""
 
+import json
+
 import pytest
 from small_runs import composed, make_samples, settings, write_data
 
+from strokes.agents.bagel.checkpoint import load
+from strokes.agents.bagel.tokenizer import Tokenizer
+from strokes.agents.load import NANO
+from strokes.sft.collator import Picture, Words
 from strokes.sft.cost import num_tokens
 from strokes.sft.estimate import load_of, memory, meta_model
-from strokes.sft.job import checkpoint_of
+from strokes.sft.job import checkpoint_of, make_validation, read_data
 from strokes.sft.sample import Subset
 from strokes.sft.store import write_shard
 from strokes.sft.train import main, train
@@ -26,6 +32,7 @@ def data(tmp_path_factory):
         (["data.multi_turn.share=1.0"], "a share for every subset"),
         (["data.multi_turn.path=null", "data.conflict.path=null", "data.alignment.path=null"], "at least one subset"),
         (["view=half"], "view among process, final"),
+        (["view=final", "data.at_once.path=there"], "data.at_once.path=null with view=final"),
         (["precision=fp8"], "precision among"),
         (["fsdp=true"], "heldout=0 with fsdp"),
         (["fsdp=true", "evaluation.heldout=0", "lora={rank: 4, alpha: 8, experts: both}"], "fsdp=false with lora"),
@@ -50,6 +57,21 @@ def test_experiments_leave_subsets_out_and_choose_the_view():
     assert list(composed("experiment=table7/conflict").data.subsets) == ["multi_turn", "conflict"]
     assert composed("experiment=table4/one-shot").view == "final"
     assert set(composed("experiment=table7/both").data.subsets) == {"multi_turn", "conflict", "alignment"}
+
+
+def test_final_images_are_learnt_at_once_beside_the_process(data, tmp_path):
+    chosen = settings(data, f"data.at_once.path={data / 'multi_turn'}", "steps=2", "evaluation.every=2")
+    model, tokenizer = load(NANO), Tokenizer.load(NANO)
+    sources, validation = read_data(chosen, model, tokenizer)
+    process, _, at_once = sources
+    assert [source.name for source in sources] == ["multi_turn", "alignment", "at_once"]
+    assert any(isinstance(segment, Words) and segment.loss for segment in process[0])
+    assert [type(segment) for segment in at_once[0]] == [Words, Picture]
+    assert at_once[0][0] == Words(process[0][0].ids, False, tokenizer.ids.start_of_image)
+    examined = make_validation(chosen, validation, model, tokenizer, tmp_path)
+    assert [source.name for source in examined.losses.packs.sources] == ["multi_turn", "alignment"]
+    assert train(chosen, tmp_path / "run")
+    assert set(json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]) == {s.name for s in sources}
 
 
 def test_no_checkpoint_is_named():
