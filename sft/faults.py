@@ -5,7 +5,8 @@
 Of every sample the model is given all that stands before the inspection which the sample teaches, and inspects in its
 place, greedily. A well-formed ``<refine>`` reports a fault; whether it names the right one is not asked. An evaluation
 counts reported faults as well, but of the model's own drawings, where they are few and are those it does not see;
-here they are given. By default the validation split is read, whose graphs are in no training data.
+here they are given. By default the validation split is read, whose graphs are in no training split of ``strokes-data``
+(pre-training may have met some of them).
 """
 
 import argparse
@@ -22,6 +23,7 @@ from ..envs.markup import has_refine
 from ..envs.protocols import Policy
 from ..envs.stages import Stage
 from ..envs.transcript import Transcript
+from .job import NAMES
 from .sample import Sample
 from .store import DataSet
 
@@ -77,6 +79,16 @@ def reports(policy: Policy, samples: Sequence[Sample]) -> list[bool]:
     return said
 
 
+def check_sizes(samples: Sequence[Sample], size: int) -> None:
+    """``ValueError`` if a picture is not of the model's canvas, on which alone a small model can see."""
+    for sample in samples:
+        if sample.transcript.size != size:
+            raise ValueError(
+                f"Expected pictures of {size} pixels, the model's canvas, got {sample.transcript.id} of "
+                f"{sample.transcript.size}; make data with strokes-data size={size}."
+            )
+
+
 def tallied(samples: Sequence[Sample], said: Sequence[bool]) -> dict[tuple[str, str], Tally]:
     """By subset and kind of fault; sound rounds have the kind "" and a subset's total "all"."""
     found: dict[tuple[str, str], Tally] = defaultdict(Tally)
@@ -100,18 +112,24 @@ def to_markdown(found: Mapping[tuple[str, str], Tally]) -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; prints the table."""
+    """The command; prints the table. The exit code, 1 where an input is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--checkpoint", type=Path, required=True, help="directory of the model")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="directory, or a name that ships")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of conflict or alignment data")
     parser.add_argument("--split", choices=("validation", "train"), default="validation")
-    parser.add_argument("--limit", type=int, help="samples of each folder, the first ones; all")
+    parser.add_argument("--limit", type=int, help="first samples of each folder; default: all")
     own = parser.parse_args(arguments)
     try:
-        samples = [each for path in own.data for each in list(DataSet(path).select(split=own.split))[: own.limit]]
+        if own.limit is not None and own.limit < 1:
+            raise ValueError(f"Expected --limit of at least 1, got {own.limit}.")
+        if missing := [str(path) for path in own.data if not path.exists()]:
+            raise ValueError(f"Expected folders that strokes-data wrote, got no {', '.join(missing)}.")
+        samples = [each for path in own.data for each in DataSet(path).select(split=own.split)[: own.limit]]
         if not samples:
             raise ValueError(f"Expected samples of the split {own.split}, got none in {', '.join(map(str, own.data))}.")
-        said = reports(Interleaved.load(own.checkpoint), samples)
+        policy = Interleaved.load(NAMES.get(str(own.checkpoint), own.checkpoint))
+        check_sizes(samples, policy.model.config.vae_transform[0])
+        said = reports(policy, samples)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

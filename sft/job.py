@@ -133,6 +133,11 @@ def read_data(settings: Settings, model: Bagel, tokenizer: Tokenizer) -> tuple[l
     for name, subset in data.subsets.items():
         reading = data.reading("final" if name == AT_ONCE else settings.view)
         pairs.append(open_source(name, str(subset.path), model, tokenizer, reading))
+        if reading.view == "final" and not len(pairs[-1][0]):
+            raise ValueError(
+                f"Expected drawings under data.{name}.path that end in an image which is learnt, got none for training "
+                f"in {str(subset.path)!r}; take data of multi_turn."
+            )
     return [first for first, _ in pairs], [second for _, second in pairs]
 
 

@@ -64,7 +64,7 @@ class DataSettings:
     conflict: SubsetSettings
     alignment: SubsetSettings
     at_once: SubsetSettings
-    """Of any of these data sets: last images, learnt from the prompt at once, beside the process."""
+    """Of a data set like ``multi_turn``, whose drawings are finished: last images, from the prompt at once."""
     copies: int
     """Noisy copies of each image."""
     drop_last_text: float
@@ -94,6 +94,11 @@ class DataSettings:
             )
         if not self.subsets:
             raise ValueError("Expected the path of at least one subset under data, got none; make them: strokes-data.")
+        if set(self.subsets) == {AT_ONCE}:
+            raise ValueError(
+                f"Expected a subset beside data.at_once, got {self.at_once.path!r} alone; to learn nothing but drawing "
+                "at once, give it as data.multi_turn.path, with view=final."
+            )
         given = {name for name, subset in self.subsets.items() if subset.share is not None}
         if given and given != set(self.subsets):
             raise ValueError(

@@ -89,3 +89,24 @@ def test_drawings_without_labels_and_an_empty_split_are_refused(tmp_path, capsys
     assert "a sample of conflict or alignment" in capsys.readouterr().err
     assert main(arguments) == 1
     assert "Expected samples of the split validation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--limit", "0"], "--limit of at least 1, got 0"),
+        (["--limit", "-1"], "--limit of at least 1, got -1"),
+        (["--data", "nowhere"], "got no nowhere"),
+        (["--checkpoint", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_arguments_are_named(more, words, labelled, tmp_path, capsys):
+    write_shard(tmp_path / "train-00000.parquet", labelled[:2])
+    assert main(["--checkpoint", "bagel-nano", "--data", str(tmp_path), "--split", "train", *more]) == 1
+    assert words in capsys.readouterr().err
+
+
+def test_pictures_of_another_size_are_refused(tmp_path, capsys):
+    write_shard(tmp_path / "train-00000.parquet", Alignment(source="corrupted", num=2, size=64).make(0, 2))
+    assert main(["--checkpoint", str(NANO), "--data", str(tmp_path), "--split", "train"]) == 1
+    assert "pictures of 48 pixels, the model's canvas, got" in capsys.readouterr().err

@@ -33,6 +33,13 @@ def data(tmp_path_factory):
         (["data.multi_turn.path=null", "data.conflict.path=null", "data.alignment.path=null"], "at least one subset"),
         (["view=half"], "view among process, final"),
         (["view=final", "data.at_once.path=there"], "data.at_once.path=null with view=final"),
+        (
+            [
+                *(f"data.{name}.path=null" for name in ("multi_turn", "conflict", "alignment")),
+                "data.at_once.path=there",
+            ],
+            "a subset beside data.at_once, got 'there' alone",
+        ),
         (["precision=fp8"], "precision among"),
         (["fsdp=true"], "heldout=0 with fsdp"),
         (["fsdp=true", "evaluation.heldout=0", "lora={rank: 4, alpha: 8, experts: both}"], "fsdp=false with lora"),
@@ -72,6 +79,16 @@ def test_final_images_are_learnt_at_once_beside_the_process(data, tmp_path):
     assert [source.name for source in examined.losses.packs.sources] == ["multi_turn", "alignment"]
     assert train(chosen, tmp_path / "run")
     assert set(json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"]) == {s.name for s in sources}
+
+
+def test_drawings_that_are_not_finished_are_not_learnt_at_once(data, tmp_path):
+    samples = make_samples(4)
+    for sample in samples:
+        for entry in sample.transcript.emissions:
+            entry.loss = entry.loss and not entry.stage.is_image
+    write_shard(tmp_path / "0.parquet", samples)
+    with pytest.raises(ValueError, match=r"under data.at_once.path that end in an image .* take data of multi_turn"):
+        read_data(settings(data, f"data.at_once.path={tmp_path}"), load(NANO), Tokenizer.load(NANO))
 
 
 def test_no_checkpoint_is_named():
