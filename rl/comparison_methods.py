@@ -49,8 +49,8 @@ SIZES = {
 }
 """For cells of at most 40 minutes on one core: PARM with 20 candidates takes bagel-nano 2 s a picture where nothing is
 ever clear, and bagel-tiny has ten times the weights. The rate at which tiny's images follow the policy gradient is that
-of configs/rl.yaml, measured on it; DiffusionNFT and DPO have other losses and keep the rates of their experiments, not
-measured on it."""
+of configs/rl.yaml, measured on tiny-v1; DiffusionNFT and DPO have other losses and keep the rates of their experiments,
+not measured on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
