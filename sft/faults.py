@@ -4,8 +4,9 @@
 
 Of every sample the model is given all that stands before the inspection which the sample teaches, and inspects in its
 place, greedily. A well-formed ``<refine>`` reports a fault; whether it names the right one is not asked. An evaluation
-counts reported faults as well, but of the model's own drawings, where they are few; here they are given. By default the validation split is read, whose graphs are in no training split of ``strokes-data``
-(pre-training may have met some of them).
+counts reported faults as well, but of the model's own drawings, where they are few; here they are given.
+By default the validation split is read, whose graphs are in no training split of ``strokes-data`` (pre-training may
+have met some of them).
 """
 
 import argparse
