@@ -6,7 +6,7 @@ from typing import Any
 
 from ..agents.bagel.sample import Sampling
 from ..agents.command import check_number
-from ..agents.load import placing, sampling_of
+from ..agents.load import checkpoint_of, placing, sampling_of
 from ..agents.lora import Lora
 from ..agents.searches import PAINTERS
 
@@ -122,11 +122,12 @@ class Settings:
         _ = self.sampling, placing(self.policy)
 
     def painter(self, name: str) -> dict[str, Any]:
-        """Settings of the policy that draws as one of ``drawings.painters`` does."""
+        """Settings of the policy that draws as one of ``drawings.painters`` does, all with the same weights."""
         in_strokes = "bagel-tiny" if self.policy["name"] == "one-shot" else self.policy["name"]
         return {
             **self.policy,
             "name": "one-shot" if name == "one-shot" else in_strokes,
+            "path": str(checkpoint_of(self.policy)),  # what ships differs from name to name
             "temperature": self.drawings.temperature,
         }
 

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_module
 from safetensors.torch import load_file
 
 from strokes.agents.command import settings_from
-from strokes.agents.load import NANO
+from strokes.agents.load import NANO, SHIPPED
 from strokes.agents.understanding import Understanding
 from strokes.envs.archive import encode_png
 from strokes.envs.protocols import Look, Opinion
@@ -193,6 +193,12 @@ def test_a_judge_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch, capsys)
 def test_settings_that_make_no_sense_are_refused(override, match):
     with pytest.raises(ValueError, match=match):
         settings(override)
+
+
+@pytest.mark.parametrize("name, weights", [("bagel-nano", NANO), ("bagel-tiny", SHIPPED), ("one-shot", SHIPPED)])
+def test_all_painters_draw_with_the_weights_of_the_policy(name, weights):
+    made = settings(f"policy={name}")
+    assert {made.painter(painter)["path"] for painter in made.drawings.painters} == {str(weights)}
 
 
 def test_examples_that_are_missing_are_said(tmp_path):
