@@ -87,7 +87,7 @@ class Bench:
         with claimed(folder, waits=True):
             if not (folder / "metrics.json").exists():
                 words = [*self._policy(method, seed), f"seed={seed}", "threads=1", f"out={folder}"]
-                words += [] if self.size.limit is None else [f"limit={self.size.limit}"]
+                words.append(f"limit={self.size.limit}")
                 command("strokes.rl.evaluate", *words)
         return folder
 
