@@ -1,10 +1,12 @@
 """Calibration: how well probabilities of "yes" tell right from wrong, and how far they can be taken at their word.
 
 AUC is the share of pairs of a right and a wrong one that stand in the right order, ties counting half (the statistic of
-Mann and Whitney). The Brier score is the mean squared distance of a probability from the truth, 0 or 1; the Brier skill
-is the share by which it is lower than that of the base rate, said of everything (G. Brier, 1950). The expected
-calibration error (ECE; C. Guo et al., arXiv 1706.04599, for two classes) sorts probabilities into equal bins of [0, 1]
-and takes the mean distance, over all answers, between what a bin says and how often it is right.
+Mann and Whitney); within prompts, of pairs of one prompt alone, which is what a search goes by: a verifier that knows
+only which prompts are hard has an AUC, and none within prompts. The Brier score is the mean squared distance of a
+probability from the truth, 0 or 1; the Brier skill is the share by which it is lower than that of the base rate, said
+of everything (G. Brier, 1950). The expected calibration error (ECE; C. Guo et al., arXiv 1706.04599, for two classes)
+sorts probabilities into equal bins of [0, 1] and takes the mean distance, over all answers, between what a bin says and
+how often it is right.
 """
 
 from collections.abc import Sequence
@@ -42,6 +44,8 @@ class Calibration:
     """Of them that ought to be yes."""
     auc: Interval | None
     """``None``: all ought to be the same."""
+    auc_within: Interval | None
+    """Of pairs of one prompt; ``None``: no prompt has answers of both kinds."""
     accuracy: Interval
     """Of the more probable word; even odds are yes."""
     brier: Interval
@@ -59,7 +63,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        means = {"auc": self.auc, "accuracy": self.accuracy, "brier": self.brier, "skill": self.skill}
+        means = {name: getattr(self, name) for name in ("auc", "auc_within", "accuracy", "brier", "skill")}
         return {
             "num": self.num,
             "num_prompts": self.num_prompts,
@@ -101,6 +105,7 @@ def calibration(said: Sequence[float], truth: Sequence[bool], prompts: Sequence[
         num_prompts=len(set(prompts)),
         share=float(is_yes.mean()),
         auc=resampled(prompts, lambda weights: auc(p, is_yes, weights)),
+        auc_within=_within(p, is_yes, prompts),
         accuracy=accuracy,
         brier=brier,
         skill=resampled(prompts, skill),
@@ -123,6 +128,24 @@ def auc(said: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) 
     num_pairs = right.sum() * wrong.sum()
     below = np.cumsum(wrong) - wrong
     return float((right * (below + wrong / 2)).sum() / num_pairs) if num_pairs else None
+
+
+def _within(said: np.ndarray, truth: np.ndarray, prompts: Sequence[str]) -> Interval | None:
+    """AUC over pairs of one prompt; a prompt counts as often as it has pairs."""
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(row)
+    pairs, in_order = np.zeros(len(said)), np.zeros(len(said))  # of a prompt, with its first row
+    for mine in rows.values():
+        if (share := auc(said[mine], truth[mine])) is not None:
+            pairs[mine[0]] = truth[mine].sum() * (~truth[mine]).sum()
+            in_order[mine[0]] = share * pairs[mine[0]]
+
+    def statistic(weights: np.ndarray) -> float | None:
+        num = float(weights @ pairs)
+        return float(weights @ in_order) / num if num else None
+
+    return resampled(prompts, statistic)
 
 
 def reliability(said: np.ndarray, truth: np.ndarray, num: int = BINS) -> tuple[Bin, ...]:

@@ -15,7 +15,8 @@ from .verifier_examples import Example
 QUESTIONS: tuple[VerifierQuestion, ...] = get_args(VerifierQuestion)
 ALL = "all"
 """The drawings of all painters."""
-HEAD = ("question", "drawings", "verifier", "answers", "prompts", "yes", "AUC", "accuracy", "Brier", "skill", "ECE")
+HEAD = ("question", "drawings", "verifier", "answers", "prompts", "yes", "AUC", "within prompts", "accuracy", "Brier")
+HEAD += ("skill", "ECE")
 BINS = ("question", "drawings", "verifier", "said", "answers", "mean said", "yes")
 
 
@@ -118,7 +119,7 @@ class Report:
 
 def _row(topic: Topic, when: str, found: Calibration) -> tuple[str, ...]:
     counts = str(found.num), str(found.num_prompts), f"{found.share:.2f}"
-    means = _words(found.auc), str(found.accuracy), str(found.brier), _words(found.skill)
+    means = _words(found.auc), _words(found.auc_within), str(found.accuracy), str(found.brier), _words(found.skill)
     return *topic, when, *counts, *means, f"{found.ece:.3f}"
 
 

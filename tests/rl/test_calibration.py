@@ -73,3 +73,15 @@ def test_answers_about_one_prompt_count_as_one():
     assert alike is not None and apart is not None and alike.mean == apart.mean == 0.75
     assert alike.high - alike.low > 4 * (apart.high - apart.low)
     assert alike == resampled(names, mean)
+
+
+def test_within_prompts_pairs_of_two_prompts_count_nowhere():
+    """An easy prompt is told from a hard one, and what was drawn of either is not: AUC .75, .5 within."""
+    said, truth = [0.9] * 4 + [0.1] * 4, [True, True, True, False, True, False, False, False]
+    found = calibration(said, truth, list("aaaabbbb"))
+    assert found.auc is not None and found.auc.mean == pytest.approx(0.75)
+    assert found.auc_within is not None and found.auc_within.mean == 0.5
+    # of a three pairs, in order; of b one, the wrong way round; c has no pair
+    within = calibration([0.2, 0.3, 0.4, 0.1, 0.5, 0.6, 0.9], [1, 1, 1, 0, 1, 0, 1], list("aaaabbc")).auc_within
+    assert within is not None and within.mean == pytest.approx(3 / 4)
+    assert calibration([0.2, 0.8], [False, True], ["a", "b"]).auc_within is None
