@@ -43,8 +43,9 @@ def check_both(counts: Mapping[Kind, Count]) -> None:
         if kind != "best_of" and count.wanted and not (count.yes and count.no):
             raise ValueError(
                 f"Expected examples of {kind} with both answers, got {count.yes} yes and {count.no} no: whoever learns "
-                "from one answer alone learns to give it. Draw more in another folder (drawings.prompts, "
-                "drawings.members), of harder or easier prompts, or look earlier (drawings.flow_steps)."
+                "from one answer alone learns to give it. They are taken in pairs of one prompt and painter: draw more "
+                "in another folder (drawings.members, at least 2; drawings.prompts), harder or easier prompts, or look "
+                "earlier (drawings.flow_steps)."
             )
 
 
@@ -58,10 +59,10 @@ def card(about: Mapping[str, Any], counts: Mapping[str, Mapping[Kind, Count]], n
     for split, of_split in counts.items():
         for kind, (wanted, yes, no) in of_split.items():
             rows.append(f"| {split} | {kind} | {wanted} | {yes + no} | {yes} | {no} | {PAPER[kind]} |")
-            if yes + no < wanted or (split == "train" and abs(yes - no) > 1):
+            if yes + no < wanted - 1:
                 short.append(f"{split}/{kind} ({yes} yes, {no} no of {wanted})")
-    lacking = f"Not as many as wanted, or not balanced, for want of drawings: {', '.join(short)}." if short else ""
-    chosen_of = f"Chosen out of {num_found} labels; to learn from, yes and no in equal numbers where there are enough."
+    lacking = f"Not as many as wanted, for want of drawings: {', '.join(short)}." if short else ""
+    chosen_of = f"Chosen out of {num_found} labels; to learn from, as many yes as no of every prompt and painter."
     title = "# What a verifier of images on their way learns from"
     lines = [*header, "---", "", title, "", *told, "", *rows, "", chosen_of, lacking]
     return "\n".join(lines).rstrip() + "\n"

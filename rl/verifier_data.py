@@ -9,10 +9,11 @@
 
 A verifier is asked about drawings of both painters, so both draw. The prompts are the mini-world's own for training,
 never a held-out graph. One prompt in so many is set aside for choosing and one for the report, by the hash of its
-graph, so that no other words for it are in another part. What is learnt from has as many yes as no; what is set aside
-is at its natural rate. A picture that is an example of an outcome is not one of best-of-N' too. Everything follows from
-the settings and the seed, chunk by chunk; every file replaces its predecessor only when it is whole, and what is there
-is not made again.
+graph, so that no other words for it are in another part. What is learnt from has as many yes as no of every painter's
+drawings of every prompt: with as many in all, but more no of compositions and more yes of single things, bagel-nano
+learnt which prompts are hard and did not look at the picture (docs/parm.md). What is set aside is at its natural rate.
+A picture that is an example of an outcome is not one of best-of-N' too. Everything follows from the settings and the
+seed, chunk by chunk; every file replaces its predecessor only when it is whole, and what is there is not made again.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ from ..envs.scenes.tasks import sample_task
 from ..rewards.review import graph_of_task
 from .progress import progress
 from .verifier_card import SPENT, SPLITS, Spent, card, check_both
-from .verifier_labels import KINDS, Count, Kind, chosen, counted, drawn_of, labels_of, quotas
+from .verifier_labels import KINDS, Count, Kind, counted, drawn_of, labels_of, paired, quotas
 from .verifier_looks import FINISHED, Seen, Sight, draw, judge, read_images, read_looks, read_seconds, write_looks
 from .verifier_settings import Drawings
 
@@ -193,23 +194,21 @@ class Builder:
     def _taken(self, split: str, found: Sequence[Found], wanted: Mapping[Kind, int]) -> list[Found]:
         """The examples of a part.
 
-        Where there are not enough pictures, outcomes and best-of-N' share them. The latter come first, for fewer
-        pictures will do, and only as many as are balanced: filled up with one answer they would leave outcomes the
-        other.
+        Where there are not enough pictures, outcomes and best-of-N' share them; the latter come first, for fewer
+        pictures will do.
         """
         taken: list[Found] = []
         num_ends, num_wanted = sum(each.kind == "outcome" for each in found), wanted["outcome"] + wanted["best_of"]
         for kind in sorted(KINDS, key=lambda each: each != "best_of"):
             asked = {(each.chunk, each.row, each.question) for each in taken}
             mine = [each for each in found if each.kind == kind and (each.chunk, each.row, each.question) not in asked]
-            are_yes, num = [each.is_yes for each in mine], wanted[kind]
+            num = wanted[kind]
             if kind in ("outcome", "best_of"):
                 num = min(num, num_ends * num // max(1, num_wanted))
-            if kind == "best_of":
-                num = min(num, 2 * min(sum(are_yes), len(mine) - sum(are_yes)))
             rng = np.random.default_rng([self.seed, CHOICE, SPLITS.index(split), KINDS.index(kind)])
             if split == "train":
-                places = chosen(are_yes, num, rng)
+                groups = [(each.sight.prompt, each.sight.painter) for each in mine]
+                places = paired([each.is_yes for each in mine], groups, num, rng)
             else:
                 places = drawn_of(len(mine), num, rng)
             taken += [mine[k] for k in places]

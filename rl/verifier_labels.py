@@ -22,7 +22,7 @@ A drawing without a picture, or without a verdict on it, has no labels; one that
 its outcome alone.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -76,16 +76,21 @@ def drawn_of(num_all: int, num: int, rng: np.random.Generator) -> list[int]:
     return sorted(rng.permutation(num_all)[:num].tolist())
 
 
-def chosen(are_yes: Sequence[bool], num: int, rng: np.random.Generator) -> list[int]:
-    """Which ``num`` of the examples of a kind are taken, in order: half of each answer.
+def paired(are_yes: Sequence[bool], groups: Sequence[Hashable], num: int, rng: np.random.Generator) -> list[int]:
+    """Which examples of a kind are taken, in order: ``num``, or one fewer, in pairs of a yes and a no of one group.
 
-    Where there are not enough of one answer those of the other take their place, and where there are not enough
-    altogether all are taken.
+    In no group is one answer more frequent than the other, so that nothing is learnt from what a group is, and all
+    from the image. Where there are not enough pairs all are taken.
     """
-    truth = np.array(are_yes, bool)
-    yes, no = (rng.permutation(np.flatnonzero(mine)) for mine in (truth, ~truth))
-    num_yes = max(min(len(yes), (num + 1) // 2), num - len(no))
-    return sorted([*yes[:num_yes].tolist(), *no[: num - min(num_yes, len(yes))].tolist()])
+    members: dict[Hashable, tuple[list[int], list[int]]] = {}
+    for k, (is_yes, group) in enumerate(zip(are_yes, groups, strict=True)):
+        members.setdefault(group, ([], []))[bool(is_yes)].append(k)
+    pairs = [
+        pair
+        for no, yes in members.values()
+        for pair in zip(rng.permutation(no).tolist(), rng.permutation(yes).tolist(), strict=False)
+    ]
+    return sorted(k for place in rng.permutation(len(pairs))[: num // 2] for k in pairs[place])
 
 
 class Count(NamedTuple):

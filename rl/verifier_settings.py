@@ -45,8 +45,9 @@ class Drawings:
     """Of torch while drawing."""
 
     def __post_init__(self) -> None:
-        for name in ("prompts", "members", "chunk", "threads", "report"):
+        for name in ("prompts", "chunk", "threads", "report"):
             check_number(f"drawings.{name}", getattr(self, name), 1)
+        check_number("drawings.members", self.members, 2)  # examples are taken in pairs of one prompt
         for name in ("scale", "temperature", "test", "validation"):
             check_number(f"drawings.{name}", getattr(self, name), 0, NUMBER)
         if not 0 < self.test < 1 - self.validation:

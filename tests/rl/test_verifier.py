@@ -152,20 +152,20 @@ def test_a_run_that_was_stopped_goes_on_exactly(learnt, data, tmp_path, monkeypa
 
 
 def test_the_whole_of_it_is_one_command(tmp_path, monkeypatch, capsys):
-    options = ["drawings.prompts=16", "drawings.members=1", "drawings.scale=1e-4", "drawings.flow_steps=[2]"]
+    options = ["drawings.prompts=16", "drawings.members=2", "drawings.scale=1e-4", "drawings.flow_steps=[2]"]
     options += ["num_steps=4", "guidance=1", "policy.name=one-shot", f"policy.path={NANO}", "lr=1e-3"]
     monkeypatch.setattr("sys.argv", ["verifier", *SMALL[1:], *options, f"out={tmp_path}"])
     monkeypatch.chdir(tmp_path)
     assert verifier.main() == 0
     said = capsys.readouterr().out
-    assert "32/32 drawings" in said and "| outcome | all | after |" in said and "is finished" in said
+    assert "64/64 drawings" in said and "| outcome | all | after |" in said and "is finished" in said
     assert {"run.json", "metrics.json", "report.md", "log.jsonl"} <= {path.name for path in tmp_path.iterdir()}
     told = (tmp_path / "data" / "README.md").read_text()
     assert "one-shot, weights" in told and "by one-shot and strokes" in told and "after steps [2] of 4" in told
 
 
 def test_a_judge_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch, capsys):
-    options = ["drawings.prompts=2", "drawings.members=1", "drawings.flow_steps=[]", "num_steps=2"]
+    options = ["drawings.prompts=2", "drawings.members=2", "drawings.flow_steps=[]", "num_steps=2"]
     options += ["drawings.judge=remote", "judge.base_url=http://127.0.0.1:9/v1", "judge.model=none", "judge.retries=0"]
     options += ["+judge.prices.none={input: 0, output: 0}", "judge.max_failures=1"]
     monkeypatch.setattr("sys.argv", ["verifier", *SMALL, *options, f"out={tmp_path}"])
@@ -183,6 +183,7 @@ def test_a_judge_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch, capsys)
         ("drawings.validation=0.8", "shares that leave something to learn from"),
         ("drawings.painters=[flux]", "painters among one-shot, strokes"),
         ("drawings.painters=[]", "painters among one-shot, strokes"),
+        ("drawings.members=1", "Expected drawings.members to be .* at least 2"),
         ("drawings.judge=nobody", "exact, remote, or 'module:name'"),
         ("batch=18", "multiple of micro_batch, got 18 and 4"),
         ("lora.experts=gen", "lora.experts=und or both"),

@@ -94,15 +94,17 @@ def test_prompts_are_those_of_training_and_no_graph_is_in_both_parts(built):
     assert len(set.union(*hashes.values())) == sum(map(len, hashes.values()))
 
 
-def test_yes_and_no_are_alike_and_the_card_says_where_not(built):
+def test_yes_and_no_are_alike_of_every_prompt_and_the_card_says_what_lacks(built):
     train, told = rows(built, "train"), (built / "README.md").read_text()
     for kind in ("outcome", "clarity", "potential", "best_of"):
-        labels = [row["label"] for row in train if row["kind"] == kind]
-        yes, no = sum(labels), len(labels) - sum(labels)
+        mine = [row for row in train if row["kind"] == kind]
+        for prompt in {row["prompt"] for row in mine}:
+            labels = [row["label"] for row in mine if row["prompt"] == prompt]
+            assert 2 * sum(labels) == len(labels)
         (line,) = (line for line in told.splitlines() if line.startswith(f"| train | {kind} |"))
-        wanted = int(line.split("|")[3])
-        assert line.split("|")[4:7] == [f" {yes + no} ", f" {yes} ", f" {no} "]
-        assert (f"train/{kind} (" in told) == (yes + no < wanted or abs(yes - no) > 1)
+        wanted, half = int(line.split("|")[3]), len(mine) // 2
+        assert line.split("|")[4:7] == [f" {2 * half} ", f" {half} ", f" {half} "]
+        assert (f"train/{kind} (" in told) == (2 * half < wanted - 1)
 
 
 def test_the_same_settings_give_the_same_files_and_nothing_is_made_twice(built, tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from strokes.rl.verifier_labels import KINDS, PAPER, chosen, drawn_of, labels_of, quotas
+from strokes.rl.verifier_labels import KINDS, PAPER, drawn_of, labels_of, paired, quotas
 from strokes.rl.verifier_looks import Sight
 
 
@@ -60,18 +60,25 @@ def test_what_was_not_judged_has_no_label():
     assert labels((None, True), (True, True), end=False) == found
 
 
-def test_both_answers_are_taken_alike_where_there_are_enough():
-    rng, few, many = np.random.default_rng(0), [True] * 3 + [False] * 50, [True, False] * 50
+def test_no_group_has_more_of_one_answer_than_of_the_other():
+    rng = np.random.default_rng(0)
+    are_yes, groups = [True] * 9 + [False] + [False] * 30 + [True] * 4, ["easy"] * 10 + ["hard"] * 34
 
-    def counts(are_yes, num):
-        taken = chosen(are_yes, num, rng)
+    def counts(num):
+        taken = paired(are_yes, groups, num, rng)
         assert taken == sorted(set(taken))
-        return sum(are_yes[k] for k in taken), sum(not are_yes[k] for k in taken)
+        return [
+            sum(groups[k] == group and are_yes[k] is said for k in taken)
+            for group in ("easy", "hard")
+            for said in (True, False)
+        ]
 
-    assert counts(many, 20) == (10, 10)
-    assert counts(few, 20) == (3, 17) and counts([not each for each in few], 20) == (17, 3)
-    assert counts(few, 1000) == (3, 50)
-    assert counts(few, 0) == (0, 0) == counts([], 5)
+    assert counts(1000) == [1, 1, 4, 4] == counts(10) == counts(11)
+    easy_yes, easy_no, hard_yes, hard_no = counts(7)
+    assert easy_yes == easy_no and hard_yes == hard_no and easy_yes + hard_yes == 3
+    assert paired([True] * 5, [1] * 5, 4, rng) == paired([True, False], [1, 2], 4, rng) == paired([], [], 4, rng) == []
+    # all of a group have their chance
+    assert len({k for _ in range(100) for k in paired(are_yes, groups, 10, rng)}) == len(are_yes)
 
 
 def test_what_is_set_aside_is_as_it_comes():
