@@ -58,8 +58,12 @@ class Calibration:
 
     @property
     def is_learnt(self) -> bool:
-        """Whether right and wrong are told apart at all: the interval of AUC lies above even chances."""
-        return self.auc is not None and self.auc.low is not None and self.auc.low > 0.5
+        """Whether right and wrong are told apart by the image: the interval of AUC lies above even chances.
+
+        That of pairs of one prompt where there are such pairs, or else of all.
+        """
+        order = self.auc_within or self.auc
+        return order is not None and order.low is not None and order.low > 0.5
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

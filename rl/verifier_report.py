@@ -1,7 +1,7 @@
 """The report on a verifier: how well it answers each question, of whose drawings, before and after it learnt to.
 
-Answers are held against labels at their natural rate. A question whose AUC may as well be that of guessing, because its
-interval of 95 % includes .5, is called not learnt.
+Answers are held against labels at their natural rate. A question whose AUC within prompts may as well be that of
+guessing, because its interval of 95 % includes .5, is called not learnt.
 """
 
 from collections.abc import Mapping, Sequence

@@ -81,6 +81,9 @@ def test_within_prompts_pairs_of_two_prompts_count_nowhere():
     found = calibration(said, truth, list("aaaabbbb"))
     assert found.auc is not None and found.auc.mean == pytest.approx(0.75)
     assert found.auc_within is not None and found.auc_within.mean == 0.5
+    many = [f"{name}{k}" for k in range(30) for name in "aaaabbbb"]
+    told = calibration(said * 30, truth * 30, many)
+    assert told.auc is not None and told.auc.low is not None and told.auc.low > 0.5 and not told.is_learnt
     # of a three pairs, in order; of b one, the wrong way round; c has no pair
     within = calibration([0.2, 0.3, 0.4, 0.1, 0.5, 0.6, 0.9], [1, 1, 1, 0, 1, 0, 1], list("aaaabbc")).auc_within
     assert within is not None and within.mean == pytest.approx(3 / 4)
