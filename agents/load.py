@@ -142,8 +142,7 @@ def _bagel(
     """A BAGEL checkpoint that draws in strokes, or at once."""
     if steps is None or guidance is None:
         raise ValueError(f"Expected steps and guidance for {settings['name']}, got {steps} and {guidance}.")
-    if settings["path"] is None and settings["name"] == "bagel":
-        raise ValueError("Expected policy.path, the folder of a BAGEL checkpoint, got none.")
+    checkpoint_of(settings)  # before anything heavy is loaded
     sampling = sampling_of(settings, steps, guidance, noise)
     from .bagel.tokenizer import Tokenizer
     from .interleaved import Interleaved
@@ -206,8 +205,10 @@ def checkpoint_of(settings: Mapping[str, Any]) -> Path:
     """Folder of the checkpoint that these settings name, or that ships.
 
     Raises:
-        ValueError: There is no such folder.
+        ValueError: There is no such folder, or none is named where nothing ships.
     """
+    if settings["path"] is None and settings["name"] == "bagel":
+        raise ValueError("Expected policy.path, the folder of a BAGEL checkpoint, got none.")
     if settings["path"] is None and (settings["name"] == "flux" or settings.get("painter") == "flux-kontext"):
         raise ValueError("Expected policy.path, the folder of a FLUX pipeline as `hf download` leaves it, got none.")
     path = Path(str(settings["path"] or (NANO if settings["name"] == "bagel-nano" else SHIPPED)))

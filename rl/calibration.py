@@ -1,8 +1,10 @@
 """Calibration: how well probabilities of "yes" tell right from wrong, and how far they can be taken at their word.
 
 AUC is the share of pairs of a right and a wrong one that stand in the right order, ties counting half (the statistic of
-Mann and Whitney); within prompts, of pairs of one prompt alone, which is what a search goes by: a verifier that knows
-only which prompts are hard has an AUC, and none within prompts. The Brier score is the mean squared distance of a
+Mann and Whitney). Within prompts it is that of pairs of one prompt and painter alone, which is what a search goes by: a
+verifier that knows only which prompts are hard, or who drew, has an AUC and none within prompts. With y right and n
+wrong ones a prompt and painter counts y n / (y + n) times (P. van Elteren, 1960), so that it counts by its answers and
+not by their square. The Brier score is the mean squared distance of a
 probability from the truth, 0 or 1; the Brier skill is the share by which it is lower than that of the base rate, said
 of everything (G. Brier, 1950). The expected calibration error (ECE; C. Guo et al., arXiv 1706.04599, for two classes)
 sorts probabilities into equal bins of [0, 1] and takes the mean distance, over all answers, between what a bin says and
@@ -45,7 +47,7 @@ class Calibration:
     auc: Interval | None
     """``None``: all ought to be the same."""
     auc_within: Interval | None
-    """Of pairs of one prompt; ``None``: no prompt has answers of both kinds."""
+    """Of pairs of one group; ``None``: no group has answers of both kinds."""
     accuracy: Interval
     """Of the more probable word; even odds are yes."""
     brier: Interval
@@ -58,12 +60,8 @@ class Calibration:
 
     @property
     def is_learnt(self) -> bool:
-        """Whether right and wrong are told apart by the image: the interval of AUC lies above even chances.
-
-        That of pairs of one prompt where there are such pairs, or else of all.
-        """
-        order = self.auc_within or self.auc
-        return order is not None and order.low is not None and order.low > 0.5
+        """Whether right and wrong are told apart by the image: the interval of AUC within prompts lies above .5."""
+        return self.auc_within is not None and self.auc_within.low is not None and self.auc_within.low > 0.5
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -78,21 +76,23 @@ class Calibration:
         }
 
 
-def calibration(said: Sequence[float], truth: Sequence[bool], prompts: Sequence[str]) -> Calibration:
+def calibration(
+    said: Sequence[float], truth: Sequence[bool], prompts: Sequence[str], painters: Sequence[str]
+) -> Calibration:
     """Hold probabilities of yes against the truth.
 
     Args:
         said: In [0, 1].
         truth: Whether each ought to be yes.
         prompts: What each was asked about: answers about one prompt are alike.
+        painters: Who drew it; order "within prompts" is that of one prompt's drawings by one painter.
 
     Raises:
         ValueError: No answers, or not as many of one as of the other.
     """
-    if not len(said) == len(truth) == len(prompts) > 0:
-        raise ValueError(
-            f"Expected answers with a truth and a prompt each, got {len(said)}, {len(truth)} and {len(prompts)}."
-        )
+    if not len(said) == len(truth) == len(prompts) == len(painters) > 0:
+        lengths = ", ".join(str(len(each)) for each in (said, truth, prompts, painters))
+        raise ValueError(f"Expected answers with a truth, a prompt and a painter each, got {lengths}.")
     p, is_yes = np.asarray(said, float), np.asarray(truth, bool)
     hits, misses = (p >= 0.5) == is_yes, (p - is_yes) ** 2
     accuracy = resampled(prompts, lambda weights: float(np.average(hits, weights=weights)))
@@ -109,7 +109,7 @@ def calibration(said: Sequence[float], truth: Sequence[bool], prompts: Sequence[
         num_prompts=len(set(prompts)),
         share=float(is_yes.mean()),
         auc=resampled(prompts, lambda weights: auc(p, is_yes, weights)),
-        auc_within=_within(p, is_yes, prompts),
+        auc_within=_within(p, is_yes, prompts, painters),
         accuracy=accuracy,
         brier=brier,
         skill=resampled(prompts, skill),
@@ -134,22 +134,21 @@ def auc(said: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) 
     return float((right * (below + wrong / 2)).sum() / num_pairs) if num_pairs else None
 
 
-def _within(said: np.ndarray, truth: np.ndarray, prompts: Sequence[str]) -> Interval | None:
-    """AUC over pairs of one prompt; a prompt counts as often as it has pairs."""
-    rows: dict[str, list[int]] = {}
-    for row, prompt in enumerate(prompts):
-        rows.setdefault(prompt, []).append(row)
-    pairs, in_order = np.zeros(len(said)), np.zeros(len(said))  # of a prompt, with its first row
-    for mine in rows.values():
-        if (share := auc(said[mine], truth[mine])) is not None:
-            pairs[mine[0]] = truth[mine].sum() * (~truth[mine]).sum()
-            in_order[mine[0]] = share * pairs[mine[0]]
-
-    def statistic(weights: np.ndarray) -> float | None:
-        num = float(weights @ pairs)
-        return float(weights @ in_order) / num if num else None
-
-    return resampled(prompts, statistic)
+def _within(said: np.ndarray, truth: np.ndarray, prompts: Sequence[str], painters: Sequence[str]) -> Interval | None:
+    """AUC over pairs of one prompt and painter, by van Elteren's weights."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, group in enumerate(zip(prompts, painters, strict=True)):
+        groups.setdefault(group, []).append(row)
+    names, weights, in_order = list[str](), list[float](), list[float]()
+    for (prompt, _), rows in groups.items():
+        if (share := auc(said[rows], truth[rows])) is not None:
+            num_yes = int(truth[rows].sum())
+            names.append(prompt)
+            weights.append(num_yes * (len(rows) - num_yes) / len(rows))
+            in_order.append(share * weights[-1])
+    if not names:
+        return None
+    return resampled(names, lambda times: float(times @ in_order) / float(times @ weights))
 
 
 def reliability(said: np.ndarray, truth: np.ndarray, num: int = BINS) -> tuple[Bin, ...]:

@@ -110,6 +110,7 @@ METHODS: Mapping[str, Method] = {
     "sft-search": Method(policy=IN_STROKES, verifier="trained", like=f"parm-{MANY}-oracle", unit="sft-sampled"),
     "sft-search-oracle": Method(policy=IN_STROKES, verifier="exact", like=f"parm-{MANY}-oracle", unit="sft-sampled"),
     **_both("beam", "policy=beam"),
+    "parm-strokes-oracle": Method(policy=(*PARM, "policy.painter=strokes"), verifier="exact"),
     "parm-plus-oracle": Method(policy=("policy=parm-plus",), verifier="exact"),
     "joint-stages-search": Method(
         policy=IN_STROKES,
@@ -120,7 +121,8 @@ METHODS: Mapping[str, Method] = {
     ),
 }
 """At 20 images' cost is what costs as much as ``parm-20-oracle``, which draws all of them to their ends, and needs no
-training first. PARM++ corrects by the words of its verifier, and of ours the truth alone has words."""
+training first. Beam, PARM in strokes and PARM++ have the budgets of their files, 4 drawings begun. PARM++ corrects by
+the words of its verifier, and of ours the truth alone has words."""
 VERIFIER = "{verifier}"
 """Stands for the adapter of the trained verifier."""
 

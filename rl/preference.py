@@ -14,9 +14,10 @@ The i-th images of both drawings share times and noise (``agents.forward_states`
 variance; images that the other drawing has none to match have noise of their own, and bring their whole error.
 
 ``b_text`` is 0.1, TRL's and PARM's. The Diffusion-DPO of diffusers and verl-omni halves its beta, on errors that are
-means over dimensions as ours; verl-omni's 2000 is our ``b_flow`` of 1000. On bagel-nano 30 to 1000 do alike
-(docs/parm.md), though the flow's share of the margin outgrows that of the words, and gradients of norm 100 and more
-are cut to 1. The released PARM sums over masked image tokens (``tests/golden/parm``), which is the text's share alone.
+means over dimensions as ours; verl-omni's 2000 is our ``b_flow`` of 1000. On bagel-nano 30 to 1000 do alike at the
+rates of configs/experiment/dpo.yaml (docs/parm.md), though the flow's share of the margin outgrows that of the words;
+gradients, of norm 100 and more, are cut to 1. The released PARM sums over masked image tokens (``tests/golden/parm``),
+which is the text's share alone.
 """
 
 import math

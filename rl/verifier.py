@@ -144,7 +144,7 @@ def build(settings: Settings, folder: Path, run: RunFolder, stop: threading.Even
         {
             "policy": f"{settings.policy['name']}, weights {fingerprint(checkpoint)[:16]}",
             "adapter": settings.policy.get("adapter") or "none",
-            "prompts": f"{drawings.prompts} training prompts, each drawn {drawings.members} times by "
+            "prompts": f"{drawings.prompts} tasks of training, each drawn {drawings.members} times by "
             f"{' and '.join(drawings.painters)}, words at temperature {drawings.temperature}, seed {settings.seed}",
             "looks": f"every image, and estimates after steps {list(drawings.flow_steps)} of {settings.num_steps}",
             "judge": drawings.judge,

@@ -59,7 +59,7 @@ def card(about: Mapping[str, Any], counts: Mapping[str, Mapping[Kind, Count]], n
     for split, of_split in counts.items():
         for kind, (wanted, yes, no) in of_split.items():
             rows.append(f"| {split} | {kind} | {wanted} | {yes + no} | {yes} | {no} | {PAPER[kind]} |")
-            if yes + no < wanted - 1:
+            if yes + no < (wanted - wanted % 2 if split == "train" else wanted):  # pairs are learnt from
                 short.append(f"{split}/{kind} ({yes} yes, {no} no of {wanted})")
     lacking = f"Not as many as wanted, for want of drawings: {', '.join(short)}." if short else ""
     chosen_of = f"Chosen out of {num_found} labels; to learn from, as many yes as no of every prompt and painter."

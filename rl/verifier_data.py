@@ -10,9 +10,9 @@
 A verifier is asked about drawings of both painters, so both draw. The prompts are the mini-world's own for training,
 never a held-out graph. One prompt in so many is set aside for choosing and one for the report, by the hash of its
 graph, so that no other words for it are in another part. What is learnt from has as many yes as no of every painter's
-drawings of every prompt: with as many in all, but more no of compositions and more yes of single things, bagel-nano
-learnt which prompts are hard and did not look at the picture (docs/parm.md). What is set aside is at its natural rate.
-A picture that is an example of an outcome is not one of best-of-N' too. Everything follows from the settings and the
+drawings of every prompt, or else which prompts are hard would tell the answer without a look at the picture
+(docs/parm.md). What is set aside is at its natural rate. A picture that is an example of an outcome is not one of
+best-of-N' too. Everything follows from the settings and the
 seed, chunk by chunk; every file replaces its predecessor only when it is whole, and what is there is not made again.
 """
 
@@ -194,24 +194,22 @@ class Builder:
     def _taken(self, split: str, found: Sequence[Found], wanted: Mapping[Kind, int]) -> list[Found]:
         """The examples of a part.
 
-        Where there are not enough pictures, outcomes and best-of-N' share them; the latter come first, for fewer
-        pictures will do.
+        Of what is learnt from, outcomes and best-of-N' share the pairs; the latter come first, for fewer pictures will
+        do, and leave the others their share.
         """
         taken: list[Found] = []
-        num_ends, num_wanted = sum(each.kind == "outcome" for each in found), wanted["outcome"] + wanted["best_of"]
         for kind in sorted(KINDS, key=lambda each: each != "best_of"):
             asked = {(each.chunk, each.row, each.question) for each in taken}
             mine = [each for each in found if each.kind == kind and (each.chunk, each.row, each.question) not in asked]
-            num = wanted[kind]
-            if kind in ("outcome", "best_of"):
-                num = min(num, num_ends * num // max(1, num_wanted))
-            rng = np.random.default_rng([self.seed, CHOICE, SPLITS.index(split), KINDS.index(kind)])
-            if split == "train":
-                groups = [(each.sight.prompt, each.sight.painter) for each in mine]
-                places = paired([each.is_yes for each in mine], groups, num, rng)
-            else:
-                places = drawn_of(len(mine), num, rng)
-            taken += [mine[k] for k in places]
+            rng, num = np.random.default_rng([self.seed, CHOICE, SPLITS.index(split), KINDS.index(kind)]), wanted[kind]
+            if split != "train":
+                taken += [mine[k] for k in drawn_of(len(mine), num, rng)]
+                continue
+            if kind == "best_of":
+                ends = [each for each in found if each.kind == "outcome"]
+                num_paired = len(_paired(ends, len(ends), np.random.default_rng(0)))  # all there are
+                num = num_paired * num // max(1, num + wanted["outcome"])
+            taken += _paired(mine, num, rng)
         return taken
 
     def _found(self) -> list[Found]:
@@ -275,3 +273,9 @@ def _row(found: Found, png: bytes) -> dict[str, Any]:
         "kind": found.kind,
         "provenance": json.dumps(provenance),
     }
+
+
+def _paired(found: Sequence[Found], num: int, rng: np.random.Generator) -> list[Found]:
+    """See ``paired``: of one prompt and painter."""
+    groups = [(each.sight.prompt, each.sight.painter) for each in found]
+    return [found[k] for k in paired([each.is_yes for each in found], groups, num, rng)]

@@ -15,8 +15,10 @@ from .verifier_examples import Example
 QUESTIONS: tuple[VerifierQuestion, ...] = get_args(VerifierQuestion)
 ALL = "all"
 """The drawings of all painters."""
-HEAD = ("question", "drawings", "verifier", "answers", "prompts", "yes", "AUC", "within prompts", "accuracy", "Brier")
-HEAD += ("skill", "ECE")
+HEAD = (
+    *("question", "drawings", "verifier", "answers", "prompts", "yes"),
+    *("AUC", "within prompts", "accuracy", "Brier", "skill", "ECE"),
+)
 BINS = ("question", "drawings", "verifier", "said", "answers", "mean said", "yes")
 
 
@@ -45,12 +47,13 @@ def examine(verifier: Verifier, examples: Sequence[Example]) -> Findings:
             of = [(each, p) for each, p in answers if painter in (ALL, each.painter)]
             if of:
                 said, truth = [p for _, p in of], [each.label for each, _ in of]
-                found[Topic(question, painter)] = calibration(said, truth, [each.prompt for each, _ in of])
+                names = [each.prompt for each, _ in of], [each.painter for each, _ in of]
+                found[Topic(question, painter)] = calibration(said, truth, *names)
     return found
 
 
 def not_learnt(found: Findings) -> list[VerifierQuestion]:
-    """Questions whose answers, over all drawings, may as well be guesses."""
+    """Questions whose answers, over all drawings, may as well be given without a look at them."""
     return [topic.question for topic, of in found.items() if topic.painter == ALL and not of.is_learnt]
 
 
@@ -84,7 +87,11 @@ class Report:
     def verdict(self) -> str:
         """What it comes to, in words."""
         failed = not_learnt(list(self.looks.values())[-1])
-        return f"Not learnt, for AUC may be .5: {', '.join(failed)}." if failed else "All questions are learnt."
+        return (
+            f"Not learnt, for AUC within prompts may be .5: {', '.join(failed)}."
+            if failed
+            else "All questions are learnt."
+        )
 
     def to_markdown(self) -> str:
         """Both tables."""

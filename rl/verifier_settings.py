@@ -120,7 +120,7 @@ class Settings:
             )
         if self.lora.experts == "gen":
             raise ValueError("Expected lora.experts=und or both, got gen: no image is drawn here that it would draw.")
-        _ = self.sampling, placing(self.policy)
+        _ = self.sampling, placing(self.policy), checkpoint_of(self.policy)
 
     def painter(self, name: str) -> dict[str, Any]:
         """Settings of the policy that draws as one of ``drawings.painters`` does, all with the same weights."""

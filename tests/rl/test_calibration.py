@@ -32,7 +32,7 @@ def test_bins_hold_what_was_said_and_what_was_true():
 
 
 def test_figures_worked_out_by_hand():
-    found = calibration(SAID, TRUTH, list("aabbcc"))
+    found = calibration(SAID, TRUTH, list("aabbcc"), ["me"] * 6)
     assert (found.num, found.num_prompts, found.share) == (6, 3, 0.5)
     assert found.accuracy.mean == pytest.approx(4 / 6)
     assert found.brier.mean == pytest.approx((0.01 + 0.16 + 0.36 + 0.64 + 0.01 + 0.01) / 6)
@@ -44,22 +44,22 @@ def test_figures_worked_out_by_hand():
 
 
 def test_one_answer_alone_has_no_auc_and_one_prompt_no_interval():
-    found = calibration([0.3, 0.7], [True, True], ["a", "a"])
+    found = calibration([0.3, 0.7], [True, True], ["a", "a"], ["me", "me"])
     assert found.auc is None and found.skill is None and found.accuracy == (0.5, None, None)
     assert not found.is_learnt
 
 
 def test_what_the_base_rate_says_has_no_skill_and_is_not_learnt():
     truth, names = [k % 4 == 0 for k in range(40)], [f"p{k % 13}" for k in range(40)]
-    said = calibration([0.25] * 40, truth, names)
+    said = calibration([0.25] * 40, truth, names, ["me"] * 40)
     assert said.skill is not None and said.skill.mean == pytest.approx(0) and not said.is_learnt
-    known = calibration([0.9 if right else 0.2 for right in truth], truth, names)
+    known = calibration([0.9 if right else 0.2 for right in truth], truth, names, ["me"] * 40)
     assert known.skill is not None and known.skill.mean > 0.5 and known.is_learnt
 
 
 def test_nothing_to_hold_against_is_refused():
-    with pytest.raises(ValueError, match="got 0, 0 and 0"):
-        calibration([], [], [])
+    with pytest.raises(ValueError, match="got 0, 0, 0, 0"):
+        calibration([], [], [], [])
 
 
 def test_answers_about_one_prompt_count_as_one():
@@ -75,16 +75,30 @@ def test_answers_about_one_prompt_count_as_one():
     assert alike == resampled(names, mean)
 
 
-def test_within_prompts_pairs_of_two_prompts_count_nowhere():
+def within(said, truth, prompts, painters=None):
+    return calibration(said, truth, prompts, painters or ["me"] * len(said))
+
+
+def test_order_within_prompts_is_that_of_one_prompt_and_painter():
     """An easy prompt is told from a hard one, and what was drawn of either is not: AUC .75, .5 within."""
     said, truth = [0.9] * 4 + [0.1] * 4, [True, True, True, False, True, False, False, False]
-    found = calibration(said, truth, list("aaaabbbb"))
-    assert found.auc is not None and found.auc.mean == pytest.approx(0.75)
-    assert found.auc_within is not None and found.auc_within.mean == 0.5
-    many = [f"{name}{k}" for k in range(30) for name in "aaaabbbb"]
-    told = calibration(said * 30, truth * 30, many)
-    assert told.auc is not None and told.auc.low is not None and told.auc.low > 0.5 and not told.is_learnt
-    # of a three pairs, in order; of b one, the wrong way round; c has no pair
-    within = calibration([0.2, 0.3, 0.4, 0.1, 0.5, 0.6, 0.9], [1, 1, 1, 0, 1, 0, 1], list("aaaabbc")).auc_within
-    assert within is not None and within.mean == pytest.approx(3 / 4)
-    assert calibration([0.2, 0.8], [False, True], ["a", "b"]).auc_within is None
+    for names in ({"prompts": list("aaaabbbb")}, {"prompts": ["a"] * 8, "painters": list("aaaabbbb")}):
+        found = within(said, truth, **names)
+        assert found.auc is not None and found.auc.mean == pytest.approx(0.75)
+        assert found.auc_within is not None and found.auc_within.mean == 0.5
+    many = within(said * 30, truth * 30, [f"{name}{k}" for k in range(30) for name in "aaaabbbb"])
+    assert many.auc is not None and many.auc.low is not None and many.auc.low > 0.5 and not many.is_learnt
+
+
+def test_a_prompt_counts_by_its_answers_and_not_by_their_pairs():
+    # a: three of three pairs in order, 3 right and 1 wrong count 3/4; b: none of one, 1/2; c has no pair
+    found = within([0.2, 0.3, 0.4, 0.1, 0.5, 0.6, 0.9], [1, 1, 1, 0, 1, 0, 1], list("aaaabbc")).auc_within
+    assert found is not None and found.mean == pytest.approx(0.75 / 1.25)
+    often = within([0.9, 0.1] * 10 + [0.1, 0.9], [1, 0] * 11, ["a"] * 20 + ["b"] * 2).auc_within
+    assert often is not None and often.mean == pytest.approx(5 / 5.5)
+
+
+def test_one_prompt_with_both_answers_is_no_evidence():
+    found = within([0.9, 0.1] + [0.5] * 20, [True, False] + [True] * 20, ["a", "a", *(f"b{k}" for k in range(20))])
+    assert found.auc_within == (1.0, None, None) and not found.is_learnt
+    assert within([0.2, 0.8], [False, True], ["a", "b"]).auc_within is None

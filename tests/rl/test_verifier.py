@@ -47,10 +47,10 @@ def test_a_question_that_may_as_well_be_guessed_is_not_learnt():
         image = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
         question = ("outcome", "potential")[k % 2]
         label = bool(image[0, 0, 0] > 127)
-        examples.append(Example(image=image, question=question, prompt=f"p{k}", label=label, painter="one-shot"))
+        examples.append(Example(image=image, question=question, prompt=f"p{k // 4}", label=label, painter="one-shot"))
     report = Report({"after": examine(Guesses(), examples)})
     assert not_learnt(report.looks["after"]) == ["potential"]
-    assert "Not learnt, for AUC may be .5: potential." in report.to_markdown()
+    assert "Not learnt, for AUC within prompts may be .5: potential." in report.to_markdown()
 
 
 def write(path, num, rng):
@@ -183,6 +183,7 @@ def test_a_judge_out_of_reach_is_said_in_one_line(tmp_path, monkeypatch, capsys)
         ("drawings.validation=0.8", "shares that leave something to learn from"),
         ("drawings.painters=[flux]", "painters among one-shot, strokes"),
         ("drawings.painters=[]", "painters among one-shot, strokes"),
+        ("policy=bagel", "Expected policy.path, the folder of a BAGEL checkpoint"),
         ("drawings.members=1", "Expected drawings.members to be .* at least 2"),
         ("drawings.judge=nobody", "exact, remote, or 'module:name'"),
         ("batch=18", "multiple of micro_batch, got 18 and 4"),

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections import Counter
 from functools import cache, partial
 
 import numpy as np
@@ -19,8 +20,8 @@ from strokes.envs.scenes.tasks import split_of
 from strokes.rewards.parm import ExactVerifier
 from strokes.rewards.review import graph_of_task
 from strokes.rl.verifier_card import SPLITS, Spent
-from strokes.rl.verifier_data import Builder
-from strokes.rl.verifier_looks import FINISHED, draw, read_looks, read_seconds
+from strokes.rl.verifier_data import Builder, Found
+from strokes.rl.verifier_looks import FINISHED, Sight, draw, read_looks, read_seconds
 from strokes.rl.verifier_settings import Drawings
 
 SIZE = 48
@@ -104,7 +105,7 @@ def test_yes_and_no_are_alike_of_every_prompt_and_the_card_says_what_lacks(built
         (line,) = (line for line in told.splitlines() if line.startswith(f"| train | {kind} |"))
         wanted, half = int(line.split("|")[3]), len(mine) // 2
         assert line.split("|")[4:7] == [f" {2 * half} ", f" {half} ", f" {half} "]
-        assert (f"train/{kind} (" in told) == (2 * half < wanted - 1)
+        assert (f"train/{kind} (" in told) == (half < wanted // 2)
 
 
 def test_the_same_settings_give_the_same_files_and_nothing_is_made_twice(built, tmp_path):
@@ -148,7 +149,29 @@ def test_every_painter_draws_every_prompt(tmp_path):
     assert begun == list(named)
     found = rows(tmp_path, "train")
     assert {row["painter"] for row in found} == set(named)
+    answers = {}
+    for row in found:
+        answers.setdefault((row["kind"], row["prompt"], row["painter"]), []).append(row["label"])
+    assert all(2 * sum(labels) == len(labels) for labels in answers.values())
     assert all(json.loads(row["provenance"])["drawing"].startswith(f"{row['painter']}/") for row in found)
+
+
+def test_best_of_n_leaves_outcomes_their_share_of_the_pairs(tmp_path):
+    """All pictures of it are as good for either, and most of them are in no pair."""
+    sights = [
+        Sight(prompt=f"p{k}", meta={}, drawing=f"{k}/{m}", emission=0, step=FINISHED, is_last=True, painter="me")
+        for k in range(440)
+        for m in range(2 if k < 40 else 1)
+    ]
+    found = [
+        Found(kind, sight.drawing.endswith("/0"), "outcome", 0, row, sight)
+        for kind in ("outcome", "best_of")
+        for row, sight in enumerate(sights)
+    ]
+    builder = Builder(tmp_path, drawings(), seed=3, size=SIZE)
+    taken = builder._taken("train", found, {"outcome": 800, "best_of": 600, "clarity": 0, "potential": 0})
+    counts = Counter(each.kind for each in taken)
+    assert sum(counts.values()) == 80 and counts["best_of"] == 34 == 2 * (80 * 600 // 1400 // 2)
 
 
 def test_a_judge_who_cannot_be_reached_loses_nothing(built, tmp_path):
