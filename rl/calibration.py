@@ -47,7 +47,7 @@ class Calibration:
     auc: Interval | None
     """``None``: all ought to be the same."""
     auc_within: Interval | None
-    """Of pairs of one group; ``None``: no group has answers of both kinds."""
+    """Of pairs of one prompt and painter; ``None``: there are no such pairs."""
     accuracy: Interval
     """Of the more probable word; even odds are yes."""
     brier: Interval
