@@ -10,6 +10,8 @@ the verifier among it. Everything goes on where it stood when it was killed.
 """
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..agents.load import fingerprint
+from ..envs.files import replacing
 from .compare import write
 from .compare_policy import searcher
 from .compare_table import measured
@@ -28,6 +31,8 @@ from .evaluation_folder import EvaluationFolder
 from .grid import claimed, command, run
 
 WORK, RESULTS = Path("outputs/parm"), Path("docs/results/parm")
+KEPT = ("adapter/adapter_config.json", "adapter/adapter_model.safetensors", "report.md", "run.json", "metrics.json")
+"""Of a verifier, beside the results; the last one says that all are there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +69,20 @@ class Bench:
     # What cells are made of; each is made once, whoever comes first.
 
     def verifier(self, seed: int) -> Path:
-        """The run that trains the verifier of a seed."""
-        return self._run("strokes.rl.verifier", self.work / "verifier" / str(seed), f"seed={seed}")
+        """What is kept of the run that trained the verifier of a seed.
+
+        All cells of a seed ask the same one, and to train it again, on another machine, gives other weights. So it
+        stands beside the results.
+        """
+        kept = self.results / "verifier" / str(seed)
+        if not (kept / KEPT[-1]).exists():
+            words = (f"seed={seed}", *self.size.verifier)
+            made = self._run("strokes.rl.verifier", self.work / "verifier" / str(seed), *words)
+            (kept / "adapter").mkdir(parents=True, exist_ok=True)
+            for name in KEPT:
+                with replacing(kept / name) as partial:
+                    shutil.copyfile(made / name, partial)
+        return kept
 
     def trained(self, name: str, seed: int) -> Path:
         """One of ``RUNS``."""
@@ -77,7 +94,8 @@ class Bench:
     def _run(self, module: str, folder: Path, *words: str) -> Path:
         with claimed(folder, waits=True):
             if not (folder / "metrics.json").exists():
-                own = (f"policy={self.size.policy}", f"policy.path={self.size.start}", f"out={folder}")
+                start = os.path.relpath(self.size.start)  # what is kept of a run names no place of one machine
+                own = (f"policy={self.size.policy}", f"policy.path={start}", f"out={folder}")
                 command(module, *words, *own)
         return folder
 

@@ -30,6 +30,8 @@ class Size:
     """The checkpoint of all methods: drawing in strokes, with the inspect loop, learnt by supervision."""
     rl: Mapping[str, Sequence[str]]
     """Settings of single ``RUNS``, beyond those of their experiments."""
+    verifier: Sequence[str]
+    """Settings of the verifier's training, beyond its defaults."""
     limit: int
     """Tasks of each kind that are drawn."""
     seeds: Sequence[int]
@@ -38,11 +40,12 @@ class Size:
 POLICY_GRADIENT = ("joint-outcome", "joint-stages", "parm-outcome", "parm-potential", "parm-potential-oracle")
 """``RUNS`` whose images learn by the policy gradient."""
 SIZES = {
-    "nano": Size(policy="bagel-nano", start=NANO, rl={}, limit=40, seeds=(0, 1, 2)),
+    "nano": Size(policy="bagel-nano", start=NANO, rl={}, verifier=(), limit=40, seeds=(0, 1, 2)),
     "tiny": Size(
         policy="bagel-tiny",
         start=SHIPPED,
         rl=dict.fromkeys(POLICY_GRADIENT, ("flow.lr=5.0e-5",)),
+        verifier=("drawings.prompts=480",),
         limit=20,
         seeds=(0,),
     ),

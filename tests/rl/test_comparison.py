@@ -3,14 +3,16 @@
 import json
 from dataclasses import asdict
 from functools import cache
+from os.path import relpath
 from pathlib import Path
+from shutil import rmtree
 from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_module
 
 from strokes.agents.command import settings_from
-from strokes.agents.load import NANO
+from strokes.agents.load import NANO, fingerprint
 from strokes.rewards.parm import AnsweringVerifier, ExactVerifier, ParmReward
 from strokes.rewards.scenes import SceneReward
 from strokes.rl import comparison, grid
@@ -61,7 +63,12 @@ def place(tmp_path, monkeypatch):
             EvaluationFolder(out).add(0, drawings(1.0, 0.0), [], {"policy": policy, "judge": {"model": "somebody"}})
         (out / "run.json").write_text(json.dumps(settings))
         (out / "log.jsonl").write_text('{"seconds": 30.0}\n')
-        (out / "metrics.json").write_text('{"examples": 300, "drawings": 80}')
+        (out / "metrics.json").write_text('{"examples": 300, "drawings": 80, "seconds": 30.0}')
+        if module == "verifier":
+            (out / "report.md").write_text("weak\n")
+            (out / "adapter").mkdir()
+            for name in ("adapter_config.json", "adapter_model.safetensors", "training_args.bin"):
+                (out / "adapter" / name).write_text(name)
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(grid.subprocess, "run", run)
@@ -76,16 +83,20 @@ def test_a_search_trains_its_verifier_once(place):
     assert main(["parm-20", "1"]) == 0
     (first, words), (second, evaluation) = place.commands
     assert (first, second) == ("verifier", "evaluate") and "seed=1" in words
-    assert {f"policy.path={NANO}", "policy=bagel-nano"} <= set(words)
-    verifier = place.work / "nano" / "verifier" / "1"
-    assert f"out={verifier}" in words and f"policy.verifier.adapter={verifier / 'adapter'}" in evaluation
+    assert {f"policy.path={relpath(NANO)}", "policy=bagel-nano"} <= set(words)
+    verifier, kept = (each / "nano" / "verifier" / "1" for each in (place.work, place.results))
+    assert f"out={verifier}" in words and f"policy.verifier.adapter={kept / 'adapter'}" in evaluation
     assert {"policy=parm", "policy.n=20", f"policy.path={NANO}", f"policy.verifier.path={NANO}"} <= set(evaluation)
     found = record(place, "parm-20", 1)
     assert found["searcher"] == "own understanding, trained"
     assert found["learnt"] == {"drawings": 80, "examples": 300, "seconds": 30.0, "judge": LABELS}
     assert found["evaluation"]["position"]["strict"] == [1.0, 0.0]
     place.commands.clear()
+    rmtree(place.work)  # as on another machine
     assert main(["parm-pruned-20", "1"]) == 0 and [module for module, _ in place.commands] == ["evaluate"]
+    made = [record(place, name, 1)["made_with"] for name in ("parm-20", "parm-pruned-20")]
+    assert made[0]["verifier"] == made[1]["verifier"] == fingerprint(kept / "adapter")
+    assert {path.name for path in (kept / "adapter").iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
 
 
 def test_an_oracle_needs_no_training(place):
@@ -99,10 +110,10 @@ def test_an_oracle_needs_no_training(place):
 def test_what_learns_is_evaluated_with_what_it_learnt(place):
     assert main(["dpo-guided", "2"]) == 0
     assert [module for module, _ in place.commands] == ["verifier", "train", "evaluate"]
-    work = place.work / "nano"
+    work, kept = place.work / "nano", place.results / "nano" / "verifier" / "2"
     _, (_, train), (_, evaluation) = place.commands
     assert train[0] == "+experiment=dpo-guided" and {"seed=2", "reward.outcome=soft"} <= set(train)
-    assert f"preference.guidance.adapter={work / 'verifier' / '2' / 'adapter'}" in train
+    assert f"preference.guidance.adapter={kept / 'adapter'}" in train
     assert evaluation[0] == "policy=bagel-nano"
     assert f"policy.adapter={work / 'trained' / 'dpo-guided' / '2' / 'adapter'}" in evaluation
     told = record(place, "dpo-guided", 2)["learnt"]
@@ -263,7 +274,7 @@ def test_what_cells_run_can_be_run(size, place, composed):
     kinds = {"train": ("rl", TrainingSettings), "evaluate": ("evaluate", EvaluationSettings)}
     alike = {(module, *(word for word in words if "/" not in word)): words for module, words in place.commands}
     found = [(module, composed(*kinds[module], words)) for (module, *_), words in alike.items() if module in kinds]
-    assert {each.policy["path"] for _, each in found} == {str(SIZES[size].start)}
+    assert {Path(each.policy["path"]).resolve() for _, each in found} == {SIZES[size].start}
     trained = [each for module, each in found if module == "train"]
     assert len(trained) == len(RUNS) and {each.policy["name"] for each in trained} == {SIZES[size].policy}
     assert len({each.steps * each.prompts * each.group for each in trained}) == 1  # the same drawings to learn from
