@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_module
 from peft import LoraConfig, get_peft_model
 
 from strokes.agents.bagel.checkpoint import load
+from strokes.agents.bagel.tokenizer import Tokenizer
+from strokes.agents.command import settings_from
 from strokes.agents.load import NANO
+from strokes.agents.understanding import Understanding
 from strokes.rl.settings import Settings
 from strokes.rl.sync import Weights, collect
 
@@ -23,6 +27,12 @@ def small() -> Callable[..., Settings]:
     return settings
 
 
+@pytest.fixture
+def unsure() -> Understanding:
+    """Says yes and no in words that are about as likely to this model; it was taught neither."""
+    return Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO), words=("left", "right"))
+
+
 @pytest.fixture(scope="module")
 def weights() -> tuple[Weights, Weights]:
     """Of two versions: small changes of bagel-nano, so that it still plans and draws."""
@@ -33,3 +43,10 @@ def weights() -> tuple[Weights, Weights]:
         for parameter in learner.parameters():
             parameter.mul_(2 if parameter.requires_grad else 1)
     return first, collect(learner, 1)
+
+
+@pytest.fixture(scope="module")
+def composed():
+    """Settings of a command, by the name of its file, the kind they are and what is said on the command line."""
+    with initialize_config_module("strokes.configs", version_base="1.3"):
+        yield lambda name, kind, words: settings_from(compose(name, list(words)), kind, name)

@@ -1,30 +1,23 @@
 """The comparison as cells: what a cell runs and in which order, and what the tables say of those that are there."""
 
 import json
-from dataclasses import asdict
-from functools import cache
 from os.path import relpath
 from pathlib import Path
 from shutil import rmtree
 from types import SimpleNamespace
 
 import pytest
-from hydra import compose, initialize_config_module
 
-from strokes.agents.command import settings_from
 from strokes.agents.load import NANO, fingerprint
-from strokes.rewards.parm import AnsweringVerifier, ExactVerifier, ParmReward
-from strokes.rewards.scenes import SceneReward
 from strokes.rl import comparison, grid
 from strokes.rl.compare_table import measured
 from strokes.rl.comparison import Bench, main
-from strokes.rl.comparison_methods import METHODS, RUNS, SIZES, VERIFIER
-from strokes.rl.comparison_tables import FINDINGS, findings, lines_of
+from strokes.rl.comparison_methods import METHODS, RUNS, SIZES
+from strokes.rl.comparison_tables import findings, lines_of
 from strokes.rl.drawings import Drawing
 from strokes.rl.evaluation_folder import EvaluationFolder
 from strokes.rl.evaluation_settings import Settings as EvaluationSettings
 from strokes.rl.grid import claimed, path_of
-from strokes.rl.judges import make_reward
 from strokes.rl.settings import Settings as TrainingSettings
 
 LABELS = "labels of the verifier: exact, the verdict that evaluates scenes"
@@ -137,15 +130,6 @@ def test_a_search_at_the_cost_of_another_method_waits_for_what_tells_it(place):
     assert record(place, "joint-stages-sampled")["searcher"] == ""
 
 
-@pytest.mark.parametrize("end", ["", "-oracle"])
-def test_what_pruning_saves_is_drawn_by_the_same_judge(place, end):
-    method = METHODS[f"parm-pruned-like-20{end}"]
-    unit, like = METHODS[method.unit], METHODS[method.like]
-    assert unit.policy[0] == method.policy[0] and (unit.verifier, like.policy[1]) == (method.verifier, "policy.n=20")
-    drawn = [METHODS[f"{name}-like-strokes{end}"] for name in ("best-of", "parm")]
-    assert {(each.like, each.unit, each.verifier) for each in drawn} == {("sft-inspect", "", method.verifier)}
-
-
 def test_a_killed_cell_goes_on_where_it_stood(place, monkeypatch):
     running = grid.subprocess.run
 
@@ -176,14 +160,6 @@ def test_without_the_inspect_loop_the_same_weights_draw(place):
 @pytest.mark.parametrize("words", ["size=huge", "parm-20", "parm-20 x", "parmm 0", "tables now"])
 def test_wrong_arguments_are_refused(words, place, capsys):
     assert main(words.split()) == 1 and "Expected" in capsys.readouterr().err and place.commands == []
-
-
-def test_every_method_is_in_a_finding_and_every_run_in_a_method():
-    pairs = [pair for _, *pair in FINDINGS]
-    assert {name for pair in pairs for name in pair} == set(METHODS)
-    assert ["parm-20-oracle", "best-of-20-oracle"] not in pairs  # of the same drawings the truth chooses the best
-    assert {method.learns for method in METHODS.values()} - {""} == set(RUNS)
-    assert {name for method in METHODS.values() for name in (method.like, method.unit)} - {""} <= set(METHODS)
 
 
 def cell(method, seed, *values, start="a", **made):
@@ -259,13 +235,6 @@ def test_a_cell_keeps_what_it_was_made_with(place):
     assert main(["dpo", "0"]) == 1  # other tasks than those of the other cells
 
 
-@pytest.fixture(scope="module")
-def composed():
-    """Settings of a command."""
-    with initialize_config_module("strokes.configs", version_base="1.3"):
-        yield lambda name, kind, words: settings_from(compose(name, list(words)), kind, name)
-
-
 @pytest.mark.parametrize("size", SIZES)
 def test_what_cells_run_can_be_run(size, place, composed):
     bench = Bench(name=size, size=SIZES[size])
@@ -278,42 +247,3 @@ def test_what_cells_run_can_be_run(size, place, composed):
     trained = [each for module, each in found if module == "train"]
     assert len(trained) == len(RUNS) and {each.policy["name"] for each in trained} == {SIZES[size].policy}
     assert len({each.steps * each.prompts * each.group for each in trained}) == 1  # the same drawings to learn from
-
-
-@pytest.fixture(scope="module")
-def learning(composed):
-    """The settings of a run."""
-
-    @cache
-    def call(name, size="nano"):
-        words = [word.replace(VERIFIER, "adapter") for word in RUNS[name]]
-        own = [*SIZES[size].rl.get(name, ()), f"policy={SIZES[size].policy}", "out=unused"]
-        return composed("rl", TrainingSettings, [*words, *own])
-
-    return call
-
-
-@pytest.mark.parametrize("name", RUNS)
-def test_no_run_is_rewarded_by_what_evaluates_it_but_the_one_that_says_so(learning, name):
-    settings = learning(name)
-    reward = make_reward(settings.reward, settings.judge, settings.policy)
-    if isinstance(reward, SceneReward):
-        assert reward.outcome == "soft"
-        return
-    assert isinstance(reward, ParmReward)
-    judge = {True: ExactVerifier, False: AnsweringVerifier}[name.endswith("-oracle")]
-    assert type(reward.verifier) is judge
-    if judge is AnsweringVerifier:
-        assert reward.verifier.answerer.adapter == "adapter"
-
-
-def test_the_control_of_potential_differs_in_nothing_else(learning):
-    given, control = (asdict(learning(name)) for name in ("parm-potential", "parm-outcome"))
-    assert control["reward"].pop("process") == 0 < given["reward"].pop("process")
-    assert given == control
-
-
-def test_rates_are_those_of_the_method_and_the_size(learning):
-    assert learning("joint-stages", "tiny").flow.lr == learning("parm-outcome", "tiny").flow.lr == 5e-5
-    for name in ("nft", "dpo"):
-        assert learning(name, "tiny").flow.lr == learning(name).flow.lr != 5e-5

@@ -1,4 +1,4 @@
-"""DPO of words and images together: pairs, the one logistic, guidance, and runs on the smallest shipped model."""
+"""DPO of words and images together: pairs, the one logistic, and runs on the smallest shipped model."""
 
 import json
 import shutil
@@ -10,21 +10,14 @@ import pytest
 import torch
 from small import settings
 
-from strokes.agents.bagel.checkpoint import load
 from strokes.agents.bagel.sample import Sampling
-from strokes.agents.bagel.tokenizer import Tokenizer
-from strokes.agents.bagel.transforms import to_pixels
 from strokes.agents.forward_states import ForwardState
-from strokes.agents.load import NANO
 from strokes.agents.trajectory import Trajectory
-from strokes.agents.understanding import Understanding
 from strokes.envs.protocols import Score
-from strokes.envs.scenes.tasks import heldout
 from strokes.envs.transcript import Transcript
 from strokes.rewards.judge import JudgeUnavailable
-from strokes.rl.guidance import Guide
 from strokes.rl.learning import is_gen
-from strokes.rl.preference import Pair, PreferenceObjective, guided, pairs_of
+from strokes.rl.preference import Pair, PreferenceObjective, pairs_of
 from strokes.rl.rounds import Rounds
 from strokes.rl.train import latest_checkpoint, make_preference_trainer, train
 
@@ -153,60 +146,6 @@ def test_a_drawing_without_images_has_words_alone():
     assert told.per_pair.tolist() == pytest.approx([np.log(2)])
 
 
-# Guidance -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [48, 64, 50])
-def test_the_guide_says_what_the_understanding_says(size):
-    understanding = Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO))
-    images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    questions = ["Is it a red circle? <|im_end|>", "Are there two blue squares?"]
-    guide = Guide(understanding, below=0.5)
-    with torch.no_grad():
-        found = guide.log_p_yes(to_pixels(images), questions).exp().tolist()
-    wanted = understanding.answer(list(images), questions)
-    # PIL rounds resized pixels to bytes.
-    assert found == pytest.approx(wanted, abs=1e-5 if size != 50 else 0.05)
-
-
-def unsure():
-    """Says yes and no in words that are about as likely to this model; it was taught neither."""
-    return Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO), words=("left", "right"))
-
-
-def test_the_guide_leads_velocities_to_images_it_takes_for_right():
-    understanding = unsure()
-    guide, model = Guide(understanding, below=0.5), understanding.model
-    task = next(task for task in heldout("heldout", 5) if task.tag == "two_object")
-    pair = Pair(*(Trajectory(transcript=Transcript(prompt=task.prompt, size=48)) for _ in range(2)))
-    rng = torch.Generator().manual_seed(0)
-    side = 48 // model.config.latent_stride
-    clean, noise = torch.randn((2, side * side, model.config.latent_dim), generator=rng)
-    given = [ForwardState(k, t, clean, noise) for k in (1, 3) for t in (0.9, 0.4)]
-    v = torch.stack([state.velocity for state in given]).requires_grad_()
-    replay = SimpleNamespace(velocities=v)
-    loss = guide.loss(model, [pair], [replay, replay], [given, given])
-    (grad,) = torch.autograd.grad(loss, v)
-    assert grad[:3].abs().max() == 0  # neither what is not the last image, nor what is too noisy
-    assert grad[3].abs().max() > 0
-    with torch.no_grad():
-        stepped = SimpleNamespace(velocities=v - 0.05 * grad / grad.norm())
-        assert guide.loss(model, [pair], [stepped, stepped], [given, given]) < loss
-        early = SimpleNamespace(velocities=v[:3])
-        assert guide.loss(model, [pair], [early, replay], [given[:3], given]) == 0
-        both = guide.loss(model, [pair, pair], [replay, replay] * 2, [given, given] * 2)
-        assert both.item() == pytest.approx(2 * loss.item(), rel=1e-5)
-    assert not any(p.requires_grad for p in model.parameters())
-
-
-def test_below_what_parm_holds_the_probability_at_there_is_no_gradient():
-    logp = torch.tensor([-1.0, -20.0, -np.inf], requires_grad=True)
-    loss = guided(logp)
-    assert loss.tolist() == pytest.approx([1.0, -np.log(1e-7), -np.log(1e-7)])
-    loss.sum().backward()
-    assert logp.grad.tolist() == [-1.0, 0.0, 0.0]
-
-
 # Runs -----------------------------------------------------------------------------------------------
 
 
@@ -274,10 +213,11 @@ def test_a_run_goes_on_exactly_and_draws_nothing_twice(tmp_path, whole):
         assert torch.equal(mine, other), name
 
 
-def test_guidance_changes_what_is_learnt_the_same_by_any_micro_batch_and_leaves_the_verifier(tmp_path, monkeypatch):
-    verifier = unsure()
-    before = {name: p.clone() for name, p in verifier.model.named_parameters()}
-    monkeypatch.setattr("strokes.rl.preference_run.Understanding", SimpleNamespace(load=lambda *_, **__: verifier))
+def test_guidance_changes_what_is_learnt_the_same_by_any_micro_batch_and_leaves_the_verifier(
+    unsure, tmp_path, monkeypatch
+):
+    before = {name: p.clone() for name, p in unsure.model.named_parameters()}
+    monkeypatch.setattr("strokes.rl.preference_run.Understanding", SimpleNamespace(load=lambda *_, **__: unsure))
     guided_by = "{coef: 1.0, below: 0.99, adapter: start}"
     plain, *micro = (
         _trainer(settings, tmp_path / str(k), DPO.format(1, 1, guidance), "steps=1", f"micro_batch={size}")
@@ -292,7 +232,7 @@ def test_guidance_changes_what_is_learnt_the_same_by_any_micro_batch_and_leaves_
     assert norms[0] == pytest.approx(norms[1], rel=1e-3)
     changed = {n for n, p in _learnt(micro[0]).items() if not torch.equal(p, _learnt(plain)[n])}
     assert any(map(is_gen, changed))
-    assert all(torch.equal(p, before[name]) for name, p in verifier.model.named_parameters())
+    assert all(torch.equal(p, before[name]) for name, p in unsure.model.named_parameters())
 
 
 class Alternating:
