@@ -1,15 +1,18 @@
 """Understanding: BAGEL asked yes or no about an image, an ``Answerer``.
 
-The context is that of BAGEL's own understanding: what the image encoder sees, then the question. The answer is not
-sampled: the probability of "yes" is its likelihood as the next turn over that of "yes" and "no" together, so that
-there is a verdict even where the model would say something else. A model learns to answer on ``sample``: the same
-context, with the right answer as the next turn.
+It reads what it is asked about as it does when it inspects its own drawing: the prompt, if there is one, then the
+image, as latents and as the image encoder sees it, then the question. (BAGEL's own way with images that are only
+understood, no latents and all words after the image, is one in which the models of this package never learnt to read:
+from there they learn to answer far more slowly, see docs/parm.md.) The answer is not sampled: the probability of "yes"
+is its likelihood as the next turn over that of "yes" and "no" together, so that there is a verdict even where the model
+would say something else. A model learns to answer on ``sample``: the same context, with the right answer as the next
+turn.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -19,9 +22,9 @@ from ..envs.markup import neutralise
 from .adapter import check_fit, merge, read_adapter
 from .bagel.checkpoint import load
 from .bagel.context import ContextItem, Contexts
-from .bagel.items import Text
+from .bagel.items import Text, VaeImage
 from .bagel.model import Bagel
-from .bagel.pictures import as_seen
+from .bagel.pictures import as_encoded, as_seen
 from .bagel.tokenizer import Tokenizer
 
 MARKERS = 2
@@ -74,46 +77,82 @@ class Understanding:
             merge(model, learnt)
         return cls(model, Tokenizer.load(path))
 
-    def context(self, image: np.ndarray, question: str) -> list[ContextItem]:
-        """What is answered after: an image uint8 (height, width, 3) as the encoder sees it, and the question."""
-        return [as_seen(self.model.config, image), Text(ids=self.tokenizer.encode(neutralise(question)))]
+    @torch.no_grad()
+    def encode(self, images: Sequence[np.ndarray]) -> list[VaeImage]:
+        """Latents of images uint8 (height, width, 3), on the CPU."""
+        config, found = self.model.config, []
+        for image in images:
+            pixels = as_encoded(config, image)
+            (latent,) = self.model.encode_images(pixels[None].to(self.model.device)).float().cpu()
+            grid = (pixels.shape[-2] // config.latent_stride, pixels.shape[-1] // config.latent_stride)
+            found.append(VaeImage(latent=latent, grid=grid))
+        return found
 
-    def sample(self, image: np.ndarray, question: str, is_yes: bool) -> list[ContextItem]:
+    def context(
+        self, image: np.ndarray, question: str, prompt: str | None = None, latent: VaeImage | None = None
+    ) -> list[ContextItem]:
+        """What is answered after: the prompt, the image as a canvas enters a context, the question.
+
+        Args:
+            image: uint8 (height, width, 3).
+            question: In words.
+            prompt: ``None``: there is none.
+            latent: Of the image, where it is known already.
+        """
+        if latent is None:
+            (latent,) = self.encode([image])
+        before = [] if prompt is None else [self._text(prompt)]
+        return [*before, latent, as_seen(self.model.config, image), self._text(question)]
+
+    def sample(
+        self, image: np.ndarray, question: str, is_yes: bool, prompt: str | None = None, latent: VaeImage | None = None
+    ) -> list[ContextItem]:
         """A question and its answer, which alone bears loss: of the words that ``answer`` compares."""
-        return [*self.context(image, question), replace(self.answers[0 if is_yes else 1], loss=True)]
+        answer = replace(self.answers[0 if is_yes else 1], loss=True)
+        return [*self.context(image, question, prompt, latent), answer]
 
-    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
+    def _text(self, words: str) -> Text:
+        return Text(ids=self.tokenizer.encode(neutralise(words)))
+
+    def answer(
+        self, images: Sequence[np.ndarray], questions: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> list[float | None]:
         """Probability of yes for each image, uint8 (height, width, 3), and its question; in [0, 1].
 
-        Special tokens in a question are ordinary text.
+        Special tokens in words are ordinary text. Prompts are what images were drawn for, one each; ``None``: nobody
+        says.
 
         Raises:
-            ValueError: Not as many images as questions.
+            ValueError: Not as many images as questions, or as prompts.
         """
-        if len(images) != len(questions):
-            raise ValueError(f"Expected a question for each image, got {len(images)} and {len(questions)}.")
+        given = _each(images, questions, prompts)
         result: list[float | None] = []
         for first in range(0, len(images), self.batch):
             part = slice(first, first + self.batch)
-            result += self._answer(images[part], questions[part])
+            result += self._answer(images[part], questions[part], given[part])
         return result
 
-    def num_read(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[int]:
-        """Tokens that ``answer`` encodes for each pair: the image, the question, and both answers, with all markers."""
+    def num_read(
+        self, images: Sequence[np.ndarray], questions: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> list[int]:
+        """Tokens that ``answer`` encodes for each: prompt, image, question, and both answers, with all markers."""
         answers = sum(len(answer.ids) + MARKERS for answer in self.answers)
         counts = []
-        for image, question in zip(images, questions, strict=True):
-            height, width = as_seen(self.model.config, image).pixels.shape[1:]
-            patches = height * width // self.model.config.vit_config.patch_size**2
-            words = len(self.tokenizer.encode(neutralise(question)))
-            counts.append(patches + MARKERS + words + MARKERS + answers)
+        for image, question, prompt in zip(images, questions, _each(images, questions, prompts), strict=True):
+            config = self.model.config
+            seen, encoded = as_seen(config, image).pixels[0].numel(), as_encoded(config, image)[0].numel()
+            patches = seen // config.vit_config.patch_size**2 + encoded // config.latent_stride**2
+            words = [len(self._text(each).ids) + MARKERS for each in (prompt, question) if each is not None]
+            counts.append(sum(words) + patches + 2 * MARKERS + answers)
         return counts
 
     @torch.no_grad()
-    def _answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float]:
+    def _answer(
+        self, images: Sequence[np.ndarray], questions: Sequence[str], prompts: Sequence[str | None]
+    ) -> list[float]:
         rows = self.contexts.open(len(images))
         try:
-            self.contexts.extend(rows, list(map(self.context, images, questions)))
+            self.contexts.extend(rows, list(map(self.context, images, questions, prompts)))
             marks = [self.contexts.mark(row) for row in rows]
             likelihoods = []
             for answer in self.answers:
@@ -130,3 +169,14 @@ class Understanding:
         said = torch.tensor([*answer.ids, self.tokenizer.ids.eos_token_id], device=hidden.device)
         logps = self.model.logits(hidden[:-1]).float().log_softmax(-1)
         return logps.gather(1, said[:, None]).sum()
+
+
+def _each(images: Sequence[Any], questions: Sequence[str], prompts: Sequence[str] | None) -> Sequence[str | None]:
+    """The prompt of each image; ``ValueError`` unless there are as many of all."""
+    if len(images) != len(questions):
+        raise ValueError(f"Expected a question for each image, got {len(images)} and {len(questions)}.")
+    if prompts is None:
+        return [None] * len(images)
+    if len(images) != len(prompts):
+        raise ValueError(f"Expected a prompt for each image, or none, got {len(images)} and {len(prompts)}.")
+    return prompts

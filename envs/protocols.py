@@ -231,8 +231,16 @@ class Verifier(Protocol):
 class Answerer(Protocol):
     """Something that answers yes/no questions about images, many at a time."""
 
-    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
-        """Probability of "yes" in [0, 1] for each pair of image and question; ``None`` where no answer could be had."""
+    def answer(
+        self, images: Sequence[np.ndarray], questions: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> list[float | None]:
+        """Probability of "yes" in [0, 1] for each image and its question; ``None`` where no answer could be had.
+
+        Args:
+            images: uint8 (height, width, 3) each.
+            questions: One for each.
+            prompts: What each was drawn for, read before it; ``None``: nobody says, or the questions do.
+        """
         ...
 
 
@@ -240,7 +248,9 @@ class Answerer(Protocol):
 class MeteredAnswerer(Answerer, Protocol):
     """An ``Answerer`` that can tell what its answers take."""
 
-    def num_read(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[int]:
+    def num_read(
+        self, images: Sequence[np.ndarray], questions: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> list[int]:
         """Tokens encoded for each answer, of the image and of all words."""
         ...
 

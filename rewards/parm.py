@@ -11,7 +11,6 @@ more probable word, and its probability is kept beside it: what is learnt from d
 released" sample, see ``sampled``.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -74,18 +73,23 @@ class AnsweringVerifier:
 
     def ask(self, question: VerifierQuestion, looks: Sequence[Look]) -> list[Opinion]:
         """One opinion for each look."""
-        asked, images = [question_of(question, look.prompt) for look in looks], [look.image for look in looks]
-        opinions = [_answered(p_yes) for p_yes in self.answerer.answer(images, asked)]
+        images, prompts = [look.image for look in looks], [look.prompt for look in looks]
+        asked = [ASKED[question]] * len(looks)
+        opinions = [_answered(p_yes) for p_yes in self.answerer.answer(images, asked, prompts)]
         if not isinstance(self.answerer, MeteredAnswerer):
             return opinions
-        counts = self.answerer.num_read(images, asked)
+        counts = self.answerer.num_read(images, asked, prompts)
         return [replace(each, cost=Cost(encoded=count)) for each, count in zip(opinions, counts, strict=True)]
 
 
-def question_of(question: VerifierQuestion, prompt: str) -> str:
-    """The words in which a model is asked yes or no, in use as in training."""
-    told = json.dumps({"prompt": prompt}, ensure_ascii=False)
-    return f"{QUESTIONS[question].instructions}\n{told}\nAnswer yes or no."
+ASKED: Mapping[VerifierQuestion, str] = {
+    "clarity": "Is the picture plain enough to be judged? Answer yes or no.",
+    "potential": "May the picture still become exactly this? Answer yes or no.",
+    "outcome": "Does the picture show exactly this? Answer yes or no.",
+}
+"""What a model is asked that answers with a probability, after it has read the prompt and seen the picture. Short, as
+PARM's own questions: the instructions of ``QUESTIONS``, which a remote judge needs, are 200 tokens to bagel-nano, and
+with them around the prompt it did not learn to answer (docs/parm.md)."""
 
 
 def _answered(p_yes: float | None) -> Opinion:

@@ -18,15 +18,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..agents.bagel.items import Item, Text, VitImage
+from ..agents.bagel.items import Item, Text, VaeImage, VitImage
 from ..agents.bagel.model import Bagel
+from ..agents.bagel.pictures import is_encodable
 from ..agents.bagel.sequence import pack
 from ..agents.bagel.transforms import ImageTransform
 from ..agents.forward_states import ForwardState
 from ..agents.replay import Replayed
 from ..agents.understanding import Understanding
 from ..envs.markup import neutralise
-from ..rewards.parm import question_of
+from ..rewards.parm import ASKED
 from .preference import Pair, guided
 
 
@@ -65,20 +66,32 @@ class Guide:
             return torch.zeros((), device=model.device)
         size = shown[0].size
         pixels = model.decode_latents(torch.stack(latents), (size, size)).float().clamp(-1, 1)
-        return guided(self.log_p_yes(pixels, [question_of("outcome", each.prompt) for each in shown])).sum()
+        return guided(self.log_p_yes(pixels, ASKED["outcome"], [each.prompt for each in shown])).sum()
 
-    def log_p_yes(self, pixels: Tensor, questions: Sequence[str]) -> Tensor:
+    def log_p_yes(self, pixels: Tensor, question: str, prompts: Sequence[str]) -> Tensor:
         """Logarithms (N,) of what ``Understanding.answer`` says of images (N, 3, H, W) in [-1, 1]."""
         model, tokenizer = self.understanding.model, self.understanding.tokenizer
         samples: list[list[Item]] = []
         answers = [replace(answer, loss=True) for answer in self.understanding.answers]
-        for image, question in zip(self._seen(pixels), questions, strict=True):
-            asked: list[Item] = [VitImage(pixels=image), Text(ids=tokenizer.encode(neutralise(question)))]
+        last = Text(ids=tokenizer.encode(neutralise(question)))
+        for latent, image, prompt in zip(self._encoded(pixels), self._seen(pixels), prompts, strict=True):
+            first = Text(ids=tokenizer.encode(neutralise(prompt)))
+            asked: list[Item] = [first, latent, VitImage(pixels=image), last]
             samples += [[*asked, answer] for answer in answers]
         packed = pack(samples, model.config, tokenizer.ids, row_length=self.row_length)
         logps = -model(packed.to(model.device)).ce
         parts = logps.split([len(answer.ids) + 1 for answer in answers] * len(pixels))
         return torch.stack([part.sum() for part in parts]).reshape(-1, len(answers)).log_softmax(-1)[:, 0]
+
+    def _encoded(self, pixels: Tensor) -> list[VaeImage]:
+        """As the autoencoder takes them: resized where it cannot take them as they are."""
+        model = self.understanding.model
+        stride: int = model.config.latent_stride
+        if not is_encodable(model.config, *pixels.shape[-2:]):
+            w, h = ImageTransform(*model.config.vae_transform).size(pixels.shape[-1], pixels.shape[-2])
+            pixels = F.interpolate(pixels, (h, w), mode="bicubic", antialias=True).clamp(-1, 1)
+        grid = (pixels.shape[-2] // stride, pixels.shape[-1] // stride)
+        return [VaeImage(latent=latent, grid=grid) for latent in model.encode_images(pixels)]
 
     def _seen(self, pixels: Tensor) -> Tensor:
         """As the image encoder sees them: resized where it cannot take them as they are."""

@@ -127,13 +127,17 @@ class OwnUnderstanding:
     adapter: str | None = None
     """Folder of an adapter on top of it; ``None``: as it is."""
 
-    def answer(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[float | None]:
+    def answer(
+        self, images: Sequence[np.ndarray], questions: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> list[float | None]:
         """See ``Understanding.answer``."""
-        return self._model.answer(images, questions)
+        return self._model.answer(images, questions, prompts)
 
-    def num_read(self, images: Sequence[np.ndarray], questions: Sequence[str]) -> list[int]:
+    def num_read(
+        self, images: Sequence[np.ndarray], questions: Sequence[str], prompts: Sequence[str] | None = None
+    ) -> list[int]:
         """See ``Understanding.num_read``."""
-        return self._model.num_read(images, questions)
+        return self._model.num_read(images, questions, prompts)
 
     @cached_property
     def _model(self) -> "Understanding":

@@ -1,7 +1,8 @@
 """The examples of a verifier as training reads them: rows of a parquet file, and batches of them as packs."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, overload
@@ -9,10 +10,11 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
+from ..agents.bagel.items import VaeImage
 from ..agents.bagel.sequence import Pack, pack
 from ..agents.understanding import Understanding
 from ..envs.protocols import VerifierQuestion
-from ..rewards.parm import question_of
+from ..rewards.parm import ASKED
 
 COLUMNS = ("image", "question", "prompt", "label", "painter")
 
@@ -86,6 +88,8 @@ class Batch:
     """Makes a pack of examples: each is what the model is asked, and the right word as the next turn."""
 
     asked: Understanding
+    latents: dict[bytes, VaeImage] = field(default_factory=dict)
+    """Of images seen before, by their bytes: every epoch shows them again, and the autoencoder does not learn."""
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         """The batch of these examples."""
@@ -94,6 +98,13 @@ class Batch:
     def pack(self, examples: Sequence[Example]) -> Pack:
         """Their pack; each has a row of attention of its own, for they are about as long."""
         samples = [
-            self.asked.sample(each.image, question_of(each.question, each.prompt), each.label) for each in examples
+            self.asked.sample(each.image, ASKED[each.question], each.label, each.prompt, self._latent(each.image))
+            for each in examples
         ]
         return pack(samples, self.asked.model.config, self.asked.tokenizer.ids, row_length=1)
+
+    def _latent(self, image: np.ndarray) -> VaeImage:
+        key = hashlib.sha256(image.tobytes()).digest()
+        if key not in self.latents:
+            (self.latents[key],) = self.asked.encode([image])
+        return self.latents[key]

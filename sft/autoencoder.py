@@ -1,6 +1,6 @@
 """Train the tiny autoencoder: pixels of the mini-world to BAGEL's kind of latents and back.
 
-The first of the three commands that make ``bagel-tiny``. The module has the shape of BAGEL's FLUX
+The first command of docs/training.md. The module has the shape of BAGEL's FLUX
 autoencoder (downsampling 8, 16 channels), only narrower. Everything drawn later passes through it, so
 its figures say how many objects the detector still reads in reconstructions of scenes it was not trained on.
 

@@ -184,13 +184,26 @@ def as_items(config: BagelConfig, image: np.ndarray, latent: Tensor) -> list[Vae
 
 
 def as_seen(config: BagelConfig, image: np.ndarray) -> VitImage:
-    """An image uint8 (height, width, 3) as the image encoder sees it, for a context that only understands it."""
+    """An image uint8 (height, width, 3) as the image encoder sees it."""
     size, patch = max(image.shape[:2]), config.vit_config.patch_size
     # A canvas that the encoder cannot take as it is gets BAGEL's own resize, as its inferencer does.
     if any(side % patch for side in image.shape[:2]) or size > patch * config.vit_max_num_patch_per_side:
         transform = ImageTransform(*config.vit_transform)
         image = np.asarray(transform.resize(Image.fromarray(image)))
     return VitImage(pixels=to_pixels(image))
+
+
+def as_encoded(config: BagelConfig, image: np.ndarray) -> Tensor:
+    """An image uint8 (height, width, 3) as the autoencoder takes it, float32 (3, H, W) in [-1, 1]."""
+    if not is_encodable(config, *image.shape[:2]):
+        image = np.asarray(ImageTransform(*config.vae_transform).resize(Image.fromarray(image)))
+    return to_pixels(image)
+
+
+def is_encodable(config: BagelConfig, height: int, width: int) -> bool:
+    """Whether latents of an image of this size have places in a context."""
+    stride = config.latent_stride
+    return height % stride == width % stride == 0 and max(height, width) <= stride * config.max_latent_size
 
 
 def _by_size(sizes: Sequence[int]) -> list[list[int]]:

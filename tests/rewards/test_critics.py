@@ -170,7 +170,7 @@ def test_a_failure_is_no_verdict_and_says_why():
 
 def test_a_model_that_answers_gives_its_probabilities():
     class Model:
-        def answer(self, images, questions):
+        def answer(self, images, questions, prompts=None):
             self.seen = images, questions
             return [0.25] * len(images)
 

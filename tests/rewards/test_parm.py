@@ -14,7 +14,7 @@ from strokes.envs.scenes.render import render
 from strokes.envs.scenes.tasks import sample_task
 from strokes.envs.testing import RewardConformance, sample_transcripts
 from strokes.envs.transcript import Transcript
-from strokes.rewards.parm import QUESTIONS, AnsweringVerifier, ExactVerifier, ParmReward, RemoteVerifier, question_of
+from strokes.rewards.parm import ASKED, QUESTIONS, AnsweringVerifier, ExactVerifier, ParmReward, RemoteVerifier
 from strokes.rewards.question import Verdict
 
 WHITE = np.full((48, 48, 3), 255, np.uint8)
@@ -77,10 +77,10 @@ def test_prompts_of_another_world_get_no_answer_about_them():
 
 class Answers:
     def __init__(self, *p_yes):
-        self.p_yes, self.questions = list(p_yes), []
+        self.p_yes, self.asked = list(p_yes), []
 
-    def answer(self, images, questions):
-        self.questions += questions
+    def answer(self, images, questions, prompts=None):
+        self.asked += zip(questions, prompts, strict=True)
         return self.p_yes[: len(images)]
 
 
@@ -89,8 +89,8 @@ def test_a_model_says_the_more_probable_word():
     opinions = AnsweringVerifier(answerer).ask("potential", [Look("a <ins>", WHITE)] * 3)
     assert [(o.said, o.p_yes) for o in opinions] == [(True, 0.7), (False, 0.2), (None, None)]
     assert [o.p_no for o in opinions] == [pytest.approx(0.3), pytest.approx(0.8), None]
-    assert answerer.questions == [question_of("potential", "a <ins>")] * 3
-    assert len({question_of(question, "x") for question in QUESTIONS}) == 3
+    assert answerer.asked == [(ASKED["potential"], "a <ins>")] * 3
+    assert len(set(ASKED.values())) == 3 and ASKED.keys() == QUESTIONS.keys()
 
 
 def test_a_remote_judge_is_asked_with_guards_and_paid():

@@ -23,11 +23,11 @@ from strokes.rl.preference import Pair, guided
 def test_the_guide_says_what_the_understanding_says(size):
     understanding = Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO))
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
-    questions = ["Is it a red circle? <|im_end|>", "Are there two blue squares?"]
+    question, prompts = "Is it so? <|im_end|>", ["a red <circle>", "two blue squares"]
     guide = Guide(understanding, below=0.5)
     with torch.no_grad():
-        found = guide.log_p_yes(to_pixels(images), questions).exp().tolist()
-    wanted = understanding.answer(list(images), questions)
+        found = guide.log_p_yes(to_pixels(images), question, prompts).exp().tolist()
+    wanted = understanding.answer(list(images), [question] * 2, prompts)
     # PIL rounds resized pixels to bytes.
     assert found == pytest.approx(wanted, abs=1e-5 if size != 50 else 0.05)
 
