@@ -20,7 +20,7 @@ from .compare_plot import draw_plot
 from .compare_policy import check, searcher, shown
 from .compare_settings import SEED, Entry, Settings
 from .compare_table import Line, measured, to_csv, to_markdown
-from .compare_training import Learnt, averaged, learnt
+from .compare_training import Learnt, averaged, learnt, learnt_by_verifier, together
 from .evaluate import evaluate
 from .evaluation_folder import EvaluationFolder
 from .evaluation_settings import Settings as Evaluation
@@ -93,10 +93,18 @@ def plans(settings: Settings, folder: Path) -> list[Planned]:
     for name, entry in entries.items():
         evaluations = {seed: _evaluation(settings, name, policies[name], seed, folders) for seed in settings.seeds}
         runs = [[run.replace(SEED, str(seed)) for run in _runs(entry)] for seed in settings.seeds]
-        told = averaged([learnt(entry.training, each) for each in runs])
+        asked = [_asked(settings.verifier, policies[name], seed) for seed in settings.seeds]
+        told = averaged([together([learnt(entry.training, own), *of]) for own, of in zip(runs, asked, strict=True)])
         kept = folders[name].name
         planned.append(Planned(name=kept, evaluations=evaluations, searcher=searchers[name], learnt=told))
     return planned
+
+
+def _asked(verifier: str | None, policy: Mapping[str, Any], seed: int) -> list[Learnt]:
+    """What the trained verifier learnt from that a search asks; empty: it asks none."""
+    if verifier is None or policy["name"] not in SEARCHES or policy["verifier"]["adapter"] != verifier:
+        return []
+    return [learnt_by_verifier(verifier.replace(SEED, str(seed)))]
 
 
 def _runs(entry: Entry) -> Sequence[str]:
@@ -124,7 +132,8 @@ def policy_of(name: str, entry: Entry, shared: Mapping[str, Any], verifier: str 
     if "sampling" in given and entry.options.get("path") is None:
         given["path"] = str(checkpoint_of(shared))
     if verifier is not None and given["name"] in SEARCHES:
-        given["verifier"] = {**given["verifier"], "name": "policy", "adapter": verifier}
+        start = str(checkpoint_of(shared))  # on which it was trained, whatever the entry draws with
+        given["verifier"] = {**given["verifier"], "name": "policy", "path": start, "adapter": verifier}
     return _overlaid(given, entry.options, f"entries.{name}.options")
 
 

@@ -102,6 +102,14 @@ def learnt_in(folder: str | Path) -> Learnt:
     return Learnt(drawings=0, examples=None, seconds=seconds, judge="")
 
 
+def learnt_by_verifier(adapter: str | Path) -> Learnt:
+    """What a verifier learnt from, by the run that its adapter's folder stands in; without that nobody says."""
+    try:
+        return learnt_in(Path(adapter).parent)
+    except ValueError:
+        return Learnt(drawings=None, examples=None, seconds=None, judge="labels of a verifier")
+
+
 def _labeller(judge: str) -> str:
     """Who labelled a verifier's examples."""
     told = {"exact": f"exact, {EVALUATED}", "remote": "a remote judge"}

@@ -24,7 +24,7 @@ from .compare import write
 from .compare_policy import searcher
 from .compare_table import measured
 from .compare_training import NOTHING, learnt_in, together
-from .comparison_cells import made_with
+from .comparison_cells import check, made_with
 from .comparison_methods import METHODS, RUNS, SIZES, VERIFIER, Size, asks_verifier
 from .comparison_tables import JUDGE, findings, lines_of
 from .evaluation_folder import EvaluationFolder
@@ -127,7 +127,11 @@ class Bench:
         return words
 
     def result(self, method: str, seed: int) -> dict[str, Any]:
-        """Make a cell and read what came of it, as plain data."""
+        """Make a cell and read what came of it, as plain data.
+
+        Raises:
+            ValueError: It does not belong into one table with the cells that are there.
+        """
         evaluation = self.evaluated(method, seed)
         told = METHODS[method]
         trained = self.trained(told.learns, seed) if told.learns else None
@@ -135,7 +139,7 @@ class Bench:
         learnt = [learnt_in(run) for run in (trained, verifier) if run is not None]
         folder = EvaluationFolder(evaluation)
         settings = folder.settings()
-        return {
+        record = {
             "method": method,
             "seed": seed,
             "start": fingerprint(self.size.start),
@@ -144,6 +148,9 @@ class Bench:
             "learnt": asdict(together(learnt) if learnt else NOTHING),
             "evaluation": measured(folder.drawings()),
         }
+        cells = {name: self._cells(name) for name in METHODS}
+        check({**cells, method: [*(cell for cell in cells[method] if cell["seed"] != seed), record]})
+        return record
 
     def write(self) -> str:
         """Tables and plot of the cells that are there; the tables."""

@@ -38,15 +38,24 @@ def made_with(evaluation: Path, trained: Path | None, verifier: Path | None) -> 
         evaluation: Folder of its evaluation.
         trained: Run of its training; ``None``: it has none.
         verifier: Run of the verifier that has a part in it; ``None``: none has.
+
+    Raises:
+        ValueError: The evaluation asked another verifier than this one.
     """
     settings = EvaluationFolder(evaluation).settings()
+    asked = None if verifier is None else fingerprint(verifier / "adapter")
+    if settings.get("verifier_adapter", asked) != asked:
+        raise ValueError(
+            f"Expected the evaluation in {str(evaluation)!r} to have asked the verifier in {str(verifier)!r}, got "
+            "another's answers; take its folder away and it is drawn anew."
+        )
     shared = {name: settings[name] for name in BENCHMARK if name in settings}
     return {
         "benchmark": _digest(shared, FREE),
         "evaluation": _digest(settings, FREE | WEIGHTS | DERIVED | {"seed"}),
         "training": None if trained is None else _digest(_run(trained), FREE_TRAINING | LEARNT | {"seed"}),
         "verifier_training": None if verifier is None else _digest(_run(verifier), FREE_VERIFIER | LEARNT | {"seed"}),
-        "verifier": None if verifier is None else fingerprint(verifier / "adapter"),
+        "verifier": asked,
     }
 
 

@@ -43,6 +43,8 @@ from .verifier_settings import Drawings
 
 TASKS, CHOICE = 0x5EE, 0x5EF
 """Tell apart the random numbers that prompts and examples are chosen with."""
+CARD = "README.md"
+"""Written last: with it the folder is complete."""
 _TEXT = {"dtype": "string", "_type": "Value"}
 FEATURES: Mapping[str, Any] = {
     "image": {"_type": "Image"},
@@ -90,7 +92,7 @@ class Builder:
     @property
     def is_complete(self) -> bool:
         """Whether there is nothing left to do."""
-        return all((self.folder / f"{split}.parquet").exists() for split in SPLITS)
+        return (self.folder / CARD).exists()
 
     def draw(
         self,
@@ -172,7 +174,7 @@ class Builder:
             self._write(split, taken)
         spent = self._spent(num_looks)
         write_whole(self.folder / SPENT, json.dumps(asdict(spent)) + "\n")
-        write_whole(self.folder / "README.md", card({**about, "drawn and judged": spent.told}, counts, len(found)))
+        write_whole(self.folder / CARD, card({**about, "drawn and judged": spent.told}, counts, len(found)))
 
     def _spent(self, num_looks: int) -> Spent:
         """What it took to draw and to judge."""

@@ -1,5 +1,6 @@
 """What can be compared, in which order, with whose weights, and what is refused before anything is drawn."""
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -7,10 +8,12 @@ from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 
 from strokes.agents.command import nested
+from strokes.agents.load import NANO
 from strokes.rl import compare_policy
 from strokes.rl.compare import plans
 from strokes.rl.compare_policy import searcher
 from strokes.rl.compare_settings import Entry, Settings
+from strokes.rl.compare_training import NOTHING
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +62,26 @@ def test_one_word_lets_all_searches_ask_a_trained_verifier(planned, tmp_path, mo
         for seed, evaluation in plan.evaluations.items():
             verifier = evaluation.policy["verifier"]
             assert (verifier["name"], verifier["adapter"]) == ("policy", f"verifier/{seed}/adapter")
+            assert verifier["path"] == str(NANO)
+        assert (plan.learnt.drawings, plan.learnt.judge) == (None, "labels of a verifier")  # of no run that is here
+    assert found["strokes"].learnt == NOTHING
     mine = {"x": {"policy": "parm", "options": {"verifier": {"name": "exact"}}}}
     assert list(planned(tmp_path, mine, verifier="a", only=["x"])) == ["x-oracle"]
+
+
+def test_what_a_verifier_learnt_from_is_part_of_what_a_search_costs(planned, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_policy, "read_adapter", lambda folder: folder)
+    for seed, drawings in ((0, 100), (1, 300)):
+        run = tmp_path / "verifier" / str(seed)
+        run.mkdir(parents=True)
+        (run / "run.json").write_text('{"drawings": {"judge": "remote"}}')
+        (run / "metrics.json").write_text(json.dumps({"drawings": drawings, "examples": 50, "seconds": 60.0}))
+    found = planned(
+        tmp_path, verifier=f"{tmp_path}/verifier/{{seed}}/adapter", seeds=[0, 1], only=["strokes", "parm-20"]
+    )
+    told = found["parm-20"].learnt
+    assert (told.drawings, told.examples, told.seconds) == (200, 50, 60.0) and "remote judge" in told.judge
+    assert found["strokes"].learnt == NOTHING
 
 
 def test_a_search_keeps_the_temperature_of_its_candidates(planned, tmp_path):

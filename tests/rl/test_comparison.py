@@ -233,6 +233,16 @@ def test_a_cell_keeps_what_it_was_made_with(place):
     file.write_text(json.dumps({**json.loads(file.read_text()), "limit": 3}))
     path_of(place.results / "nano", "dpo", 0).unlink()
     assert main(["dpo", "0"]) == 1  # other tasks than those of the other cells
+    assert not path_of(place.results / "nano", "dpo", 0).exists()
+
+
+def test_an_evaluation_that_asked_another_verifier_is_none_of_this_one(place, capsys):
+    assert main(["parm-20", "0"]) == 0
+    file = place.work / "nano" / "parm-20" / "0" / "evaluation" / "settings.json"
+    for asked, code in ((fingerprint(place.results / "nano" / "verifier" / "0" / "adapter"), 0), ("other", 1)):
+        file.write_text(json.dumps({**json.loads(file.read_text()), "verifier_adapter": asked}))
+        assert main(["parm-20", "0"]) == code
+    assert "got another's answers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", SIZES)
