@@ -80,17 +80,16 @@ def paired(are_yes: Sequence[bool], groups: Sequence[Hashable], num: int, rng: n
     """Which examples of a kind are taken, in order: ``num``, or one fewer, in pairs of a yes and a no of one group.
 
     In no group is one answer more frequent than the other, so that nothing is learnt from what a group is, and all
-    from the image. Of the answer that a group has fewer of, examples are taken again and again: every other one is in a
-    pair. Where there are not enough pairs all are taken.
+    from the image. Where there are not enough pairs all are taken.
     """
     members: dict[Hashable, tuple[list[int], list[int]]] = {}
     for k, (is_yes, group) in enumerate(zip(are_yes, groups, strict=True)):
         members.setdefault(group, ([], []))[bool(is_yes)].append(k)
-    pairs = []
-    for group in members.values():
-        no, yes = (rng.permutation(answers).tolist() for answers in group)
-        num_pairs = max(len(no), len(yes)) if no and yes else 0
-        pairs += [(no[k % len(no)], yes[k % len(yes)]) for k in range(num_pairs)]
+    pairs = [
+        pair
+        for no, yes in members.values()
+        for pair in zip(rng.permutation(no).tolist(), rng.permutation(yes).tolist(), strict=False)
+    ]
     return sorted(k for place in rng.permutation(len(pairs))[: num // 2] for k in pairs[place])
 
 
