@@ -3,12 +3,12 @@
 AUC is the share of pairs of a right and a wrong one that stand in the right order, ties counting half (the statistic of
 Mann and Whitney). Within prompts it is that of pairs of one prompt and painter alone, which is what a search goes by: a
 verifier that knows only which prompts are hard, or who drew, has an AUC and none within prompts. With y right and n
-wrong ones a prompt and painter counts y n / (y + n) times (P. van Elteren, 1960), so that it counts by its answers and
-not by their square. The Brier score is the mean squared distance of a
-probability from the truth, 0 or 1; the Brier skill is the share by which it is lower than that of the base rate, said
-of everything (G. Brier, 1950). The expected calibration error (ECE; C. Guo et al., arXiv 1706.04599, for two classes)
-sorts probabilities into equal bins of [0, 1] and takes the mean distance, over all answers, between what a bin says and
-how often it is right.
+wrong ones a prompt and painter counts y n / (y + n) times (the weight of N. Mantel and W. Haenszel, 1959), so that it
+counts by its answers and not by their square. The Brier score is the mean squared distance of a probability from the
+truth, 0 or 1; the Brier skill is the share by which it is lower than that of the base rate, said of everything
+(G. Brier, 1950). The expected calibration error (ECE; C. Guo et al., arXiv 1706.04599, for two classes) sorts
+probabilities into equal bins of [0, 1] and takes the mean distance, over all answers, between what a bin says and how
+often it is right.
 """
 
 from collections.abc import Sequence
@@ -135,7 +135,7 @@ def auc(said: np.ndarray, truth: np.ndarray, weights: np.ndarray | None = None) 
 
 
 def _within(said: np.ndarray, truth: np.ndarray, prompts: Sequence[str], painters: Sequence[str]) -> Interval | None:
-    """AUC over pairs of one prompt and painter, by van Elteren's weights."""
+    """AUC over pairs of one prompt and painter, by Mantel and Haenszel's weights."""
     groups: dict[tuple[str, str], list[int]] = {}
     for row, group in enumerate(zip(prompts, painters, strict=True)):
         groups.setdefault(group, []).append(row)

@@ -33,15 +33,16 @@ LEARNT = ("drawings learnt from", "examples learnt from", "training minutes")
 LEGEND = (
     "Overall figures, of scores and of costs, are unweighted means of the tasks. Intervals are of 95 %, over prompts, "
     "all drawings of a prompt together: they hold what other prompts of the same tasks would change, and leave out "
-    "what another training, another start or another noise would; for that, every seed's own score stands beside "
-    "them. Costs are means per drawing, with all that a search drew or gave up for it. NFE: network evaluations, "
-    "guidance branches counted one by one. Decodes: latents made visible, looks at unfinished images among them. "
-    "Judge calls: questions that a search put to its verifier, whoever answered; remote calls: requests to servers. "
-    "Seconds: wall time, on the machine that drew. Training: beyond the checkpoint that all share; drawings made for "
-    "it and judged, and labelled examples, of which one drawing gives several: the two do not add up. Names that end "
-    "in *-oracle*: the search is judged by the same truth as the table, which no user has. Of these best-of-N alone "
-    "is an upper bound, of choosing among the same N drawings. PARM that asks the truth is told what an unfinished "
-    "image shows, and not how it will end: it is consistent, and no forecast."
+    "what another training, another start or another noise would; for that, every seed's own score stands beside them "
+    "(overall; by task, too, seeds can be further apart than an interval is wide, above all where each seed has a "
+    "verifier of its own). Costs are means per drawing, with all that a search drew or gave up for it. NFE: network "
+    "evaluations, guidance branches counted one by one. Decodes: latents made visible, looks at unfinished images "
+    "among them. Judge calls: questions that a search put to its verifier, whoever answered; remote calls: requests "
+    "to servers. Seconds: wall time, on the machine that drew. Training: beyond the checkpoint that all share; "
+    "drawings made for it and judged, and labelled examples, of which one drawing gives several: the two do not add "
+    "up. Names that end in *-oracle*: the search is judged by the same truth as the table, which no user has. Of "
+    "these best-of-N alone is an upper bound, of choosing among the same N drawings. PARM that asks the truth is told "
+    "what an unfinished image shows, and not how it will end: it is consistent, and no forecast."
 )
 
 Measured = Mapping[str, Mapping[str, Any]]

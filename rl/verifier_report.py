@@ -1,7 +1,8 @@
 """The report on a verifier: how well it answers each question, of whose drawings, before and after it learnt to.
 
 Answers are held against labels at their natural rate. A question whose AUC within prompts may as well be that of
-guessing, because its interval of 95 % includes .5, is called not learnt.
+guessing, because its interval of 95 % includes .5, is called not learnt, of all drawings or of one painter's: a beam or
+a search in strokes asks about drawings in strokes alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,9 +53,9 @@ def examine(verifier: Verifier, examples: Sequence[Example]) -> Findings:
     return found
 
 
-def not_learnt(found: Findings) -> list[VerifierQuestion]:
-    """Questions whose answers, over all drawings, may as well be given without a look at them."""
-    return [topic.question for topic, of in found.items() if topic.painter == ALL and not of.is_learnt]
+def not_learnt(found: Findings) -> list[Topic]:
+    """Questions whose answers may as well be given without a look, of all drawings or of one painter's."""
+    return [topic for topic, of in found.items() if not of.is_learnt]
 
 
 class Report:
@@ -86,7 +87,10 @@ class Report:
 
     def verdict(self) -> str:
         """What it comes to, in words."""
-        failed = not_learnt(list(self.looks.values())[-1])
+        failed = [
+            topic.question if topic.painter == ALL else f"{topic.question} of {topic.painter}"
+            for topic in not_learnt(list(self.looks.values())[-1])
+        ]
         return (
             f"Not learnt, for AUC within prompts may be .5: {', '.join(failed)}."
             if failed
