@@ -86,7 +86,7 @@ class Bench:
 
     def trained(self, name: str, seed: int) -> Path:
         """One of ``RUNS``."""
-        words = [*RUNS[name], f"seed={seed}", *self.size.rl.get(name, ())]
+        words = [*RUNS[name], f"seed={seed}", f"steps={self.size.steps}", *self.size.rl.get(name, ())]
         if asks_verifier(name):
             words = [word.replace(VERIFIER, str(self.verifier(seed) / "adapter")) for word in words]
         return self._run("strokes.rl.train", self.work / "trained" / name / str(seed), *words)

@@ -30,6 +30,8 @@ class Size:
     """The checkpoint of all methods: drawing in strokes, with the inspect loop, learnt by supervision."""
     rl: Mapping[str, Sequence[str]]
     """Settings of single ``RUNS``, beyond those of their experiments."""
+    steps: int
+    """Generations of 64 drawings that everything learns from."""
     verifier: Sequence[str]
     """Settings of the verifier's training, beyond its defaults."""
     limit: int
@@ -40,18 +42,20 @@ class Size:
 POLICY_GRADIENT = ("joint-outcome", "joint-stages", "parm-outcome", "parm-potential", "parm-potential-oracle")
 """``RUNS`` whose images learn by the policy gradient."""
 SIZES = {
-    "nano": Size(policy="bagel-nano", start=NANO, rl={}, verifier=(), limit=40, seeds=(0, 1, 2)),
+    "nano": Size(policy="bagel-nano", start=NANO, rl={}, steps=50, verifier=(), limit=40, seeds=(0, 1, 2)),
     "tiny": Size(
         policy="bagel-tiny",
         start=SHIPPED,
         rl=dict.fromkeys(POLICY_GRADIENT, ("flow.lr=5.0e-5",)),
+        steps=24,
         verifier=("drawings.prompts=480",),
         limit=20,
         seeds=(0,),
     ),
 }
 """For cells of at most 40 minutes on one core: PARM with 20 candidates takes bagel-nano 1 to 2 s a picture, 272 of 756
-at this limit, and bagel-tiny has ten times the weights. The rate at which tiny's images follow the policy gradient is
+at this limit, and bagel-tiny has ten times the weights, learns from half as many drawings, and its verifier from a
+quarter. The rate at which tiny's images follow the policy gradient is
 that of configs/rl.yaml, measured on tiny-v1; DiffusionNFT and DPO have other losses and keep the rates of their
 experiments, not measured on it."""
 
