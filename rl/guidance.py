@@ -6,7 +6,7 @@ Here the verifier looks at the one-step estimate x0 = x_t - t v of the chosen dr
 and decoded by the autoencoder: all of that, and the verifier's own image encoder, is differentiable, and the term leads
 v to images that it takes for right. That is a deviation, as are the question's words and that the policy's own
 understanding is asked, with a verifier's adapter. One that nobody trained to answer has opinions all the same: that of
-bagel-nano is 18 to 19 nats against its drawings, most of them beyond the end at which PARM holds the probability
+bagel-nano is 11 to 28 nats against its drawings, most of them beyond the end at which PARM holds the probability
 (``preference.LEAST_YES``), where there is no gradient.
 """
 
