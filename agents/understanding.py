@@ -24,7 +24,7 @@ from .bagel.checkpoint import load
 from .bagel.context import ContextItem, Contexts
 from .bagel.items import Text, VaeImage
 from .bagel.model import Bagel
-from .bagel.pictures import as_encoded, as_seen
+from .bagel.pictures import as_encoded, as_seen, encode_all
 from .bagel.tokenizer import Tokenizer
 
 MARKERS = 2
@@ -80,13 +80,11 @@ class Understanding:
     @torch.no_grad()
     def encode(self, images: Sequence[np.ndarray]) -> list[VaeImage]:
         """Latents of images uint8 (height, width, 3), on the CPU."""
-        config, found = self.model.config, []
-        for image in images:
-            pixels = as_encoded(config, image)
-            (latent,) = self.model.encode_images(pixels[None].to(self.model.device)).float().cpu()
-            grid = (pixels.shape[-2] // config.latent_stride, pixels.shape[-1] // config.latent_stride)
-            found.append(VaeImage(latent=latent, grid=grid))
-        return found
+        pixels, stride = [as_encoded(self.model.config, image) for image in images], self.model.config.latent_stride
+        return [
+            VaeImage(latent=latent, grid=(given.shape[-2] // stride, given.shape[-1] // stride))
+            for latent, given in zip(encode_all(self.model, pixels), pixels, strict=True)
+        ]
 
     def context(
         self, image: np.ndarray, question: str, prompt: str | None = None, latent: VaeImage | None = None
@@ -152,7 +150,7 @@ class Understanding:
     ) -> list[float]:
         rows = self.contexts.open(len(images))
         try:
-            self.contexts.extend(rows, list(map(self.context, images, questions, prompts)))
+            self.contexts.extend(rows, list(map(self.context, images, questions, prompts, self.encode(images))))
             marks = [self.contexts.mark(row) for row in rows]
             likelihoods = []
             for answer in self.answers:

@@ -98,13 +98,13 @@ class Batch:
     def pack(self, examples: Sequence[Example]) -> Pack:
         """Their pack; each has a row of attention of its own, for they are about as long."""
         samples = [
-            self.asked.sample(each.image, ASKED[each.question], each.label, each.prompt, self._latent(each.image))
-            for each in examples
+            self.asked.sample(each.image, ASKED[each.question], each.label, each.prompt, latent)
+            for each, latent in zip(examples, self._encoded([each.image for each in examples]), strict=True)
         ]
         return pack(samples, self.asked.model.config, self.asked.tokenizer.ids, row_length=1)
 
-    def _latent(self, image: np.ndarray) -> VaeImage:
-        key = hashlib.sha256(image.tobytes()).digest()
-        if key not in self.latents:
-            (self.latents[key],) = self.asked.encode([image])
-        return self.latents[key]
+    def _encoded(self, images: Sequence[np.ndarray]) -> list[VaeImage]:
+        keys = [hashlib.sha256(image.tobytes()).digest() for image in images]
+        new = {key: image for key, image in zip(keys, images, strict=True) if key not in self.latents}
+        self.latents.update(zip(new, self.asked.encode(list(new.values())), strict=True))
+        return [self.latents[key] for key in keys]

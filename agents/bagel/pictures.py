@@ -1,6 +1,6 @@
 """Canvases of a policy: uint8 images to context items, and noise to uint8 images, many at a time."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,12 +59,7 @@ class Pictures:
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Tensor]:
         """Posterior means of uint8 images (size, size, 3), each float32 (tokens, p·p·z) on the CPU."""
-        latents: list[Tensor] = [torch.empty(0)] * len(images)
-        for places in _by_size([len(image) for image in images]):
-            pixels = to_pixels(np.stack([images[i] for i in places])).to(self.model.device)
-            for i, latent in zip(places, self.model.encode_images(pixels).float().cpu(), strict=True):
-                latents[i] = latent
-        return latents
+        return encode_all(self.model, [to_pixels(image) for image in images])
 
     def items(self, image: np.ndarray, latent: Tensor) -> list[VaeImage | VitImage]:
         """An image as it enters a context; see ``as_items``."""
@@ -178,6 +173,16 @@ class _Decoded:
         return [k for k in numbers if k in self.given_up]
 
 
+def encode_all(model: Bagel, images: Sequence[Tensor]) -> list[Tensor]:
+    """Posterior means of images (3, H, W) in [-1, 1], each float32 (tokens, p·p·z) on the CPU; equal sizes together."""
+    latents: list[Tensor] = [torch.empty(0)] * len(images)
+    for places in _by_size([tuple(image.shape) for image in images]):
+        pixels = torch.stack([images[i] for i in places]).to(model.device)
+        for i, latent in zip(places, model.encode_images(pixels).float().cpu(), strict=True):
+            latents[i] = latent
+    return latents
+
+
 def as_items(config: BagelConfig, image: np.ndarray, latent: Tensor) -> list[VaeImage | VitImage]:
     """An image uint8 (size, size, 3) as it enters a context: its latent, then what the image encoder sees of it."""
     return [VaeImage(latent=latent), as_seen(config, image)]
@@ -206,9 +211,9 @@ def is_encodable(config: BagelConfig, height: int, width: int) -> bool:
     return height % stride == width % stride == 0 and max(height, width) <= stride * config.max_latent_size
 
 
-def _by_size(sizes: Sequence[int]) -> list[list[int]]:
+def _by_size(sizes: Sequence[Hashable]) -> list[list[int]]:
     """Places of equal sizes, together."""
-    groups: dict[int, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for i, size in enumerate(sizes):
         groups.setdefault(size, []).append(i)
     return list(groups.values())
