@@ -59,7 +59,7 @@ QUESTIONS: Mapping[VerifierQuestion, Question] = {
         notes=NOTES,
     ),
 }
-"""What a verifier is asked. Choices carry codes and notes come first where a judge is remote, see ``Question``."""
+"""What a remote judge is asked. Choices carry codes and notes come first, see ``Question``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from ..agents.load import checkpoint_of
 from ..agents.searches import SEARCHES
 from ..envs.files import write_whole
 from .compare_plot import draw_plot
-from .compare_policy import check, searcher, shown
+from .compare_policy import TRAINED, check, searcher, shown
 from .compare_settings import SEED, Entry, Settings
 from .compare_table import Line, measured, to_csv, to_markdown
 from .compare_training import Learnt, averaged, learnt, learnt_by_verifier, together
@@ -93,18 +93,18 @@ def plans(settings: Settings, folder: Path) -> list[Planned]:
     for name, entry in entries.items():
         evaluations = {seed: _evaluation(settings, name, policies[name], seed, folders) for seed in settings.seeds}
         runs = [[run.replace(SEED, str(seed)) for run in _runs(entry)] for seed in settings.seeds]
-        asked = [_asked(settings.verifier, policies[name], seed) for seed in settings.seeds]
+        asked = [_asked(policies[name], searchers[name], seed) for seed in settings.seeds]
         told = averaged([together([learnt(entry.training, own), *of]) for own, of in zip(runs, asked, strict=True)])
         kept = folders[name].name
         planned.append(Planned(name=kept, evaluations=evaluations, searcher=searchers[name], learnt=told))
     return planned
 
 
-def _asked(verifier: str | None, policy: Mapping[str, Any], seed: int) -> list[Learnt]:
+def _asked(policy: Mapping[str, Any], searched_by: str, seed: int) -> list[Learnt]:
     """What the trained verifier learnt from that a search asks; empty: it asks none."""
-    if verifier is None or policy["name"] not in SEARCHES or policy["verifier"]["adapter"] != verifier:
+    if searched_by != TRAINED:
         return []
-    return [learnt_by_verifier(verifier.replace(SEED, str(seed)))]
+    return [learnt_by_verifier(policy["verifier"]["adapter"].replace(SEED, str(seed)))]
 
 
 def _runs(entry: Entry) -> Sequence[str]:

@@ -11,7 +11,7 @@ from ..envs.protocols import Watcher
 from .evaluation_settings import Settings as Evaluation
 from .judges import search_judge, search_verifier
 
-ORACLE = "exact (oracle)"
+ORACLE, TRAINED = "exact (oracle)", "own understanding, trained"
 SUFFIX = "-oracle"
 """Ends the names of searches that the truth judges."""
 WRITERS = ("bagel", "bagel-tiny", "bagel-nano")
@@ -26,7 +26,7 @@ def searcher(policy: Mapping[str, Any], judge: Mapping[str, Any]) -> str:
     if name == "verifier":
         name = verifier["name"]
         if name == "policy" and verifier["adapter"] is not None:
-            return "own understanding, trained"
+            return TRAINED
     return {"policy": "own understanding", "remote": str(judge["model"])}.get(name, ORACLE)
 
 

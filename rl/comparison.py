@@ -74,14 +74,14 @@ class Bench:
         All cells of a seed ask the same one, and to train it again, on another machine, gives other weights. So it
         stands beside the results.
         """
-        kept = self.results / "verifier" / str(seed)
-        if not (kept / KEPT[-1]).exists():
-            words = (f"seed={seed}", *self.size.verifier)
-            made = self._run("strokes.rl.verifier", self.work / "verifier" / str(seed), *words)
-            (kept / "adapter").mkdir(parents=True, exist_ok=True)
+        folder, kept = self.work / "verifier" / str(seed), self.results / "verifier" / str(seed)
+        if (kept / KEPT[-1]).exists():
+            return kept
+        self._run("strokes.rl.verifier", folder, f"seed={seed}", *self.size.verifier)
+        with claimed(folder, waits=True):  # whoever waited for the same one copies the same files again
             for name in KEPT:
                 with replacing(kept / name) as partial:
-                    shutil.copyfile(made / name, partial)
+                    shutil.copyfile(folder / name, partial)
         return kept
 
     def trained(self, name: str, seed: int) -> Path:

@@ -55,9 +55,8 @@ SIZES = {
 }
 """For cells of at most 40 minutes on one core: PARM with 20 candidates takes bagel-nano 1 to 2 s a picture, 272 of 756
 at this limit, and bagel-tiny has ten times the weights, learns from half as many drawings, and its verifier from a
-quarter. The rate at which tiny's images follow the policy gradient is
-that of configs/rl.yaml, measured on tiny-v1; DiffusionNFT and DPO have other losses and keep the rates of their
-experiments, not measured on it."""
+quarter. The rate at which tiny's images follow the policy gradient is that of configs/rl.yaml, measured on tiny-v1;
+DiffusionNFT and DPO have other losses and keep the rates of their experiments, not measured on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,11 @@
 PARM (arXiv 2501.13926) adds 0.1 (-log p_yes) to its DPO, p_yes the verifier's probability that an image fits its
 prompt. As released, the image is sampled without gradient and the term is a number, a constant that teaches nothing.
 Here the verifier looks at the one-step estimate x0 = x_t - t v of the chosen drawing's last image, noised to a small t
-and decoded by the autoencoder: all of that, and the verifier's own image encoder, is differentiable, and the term leads
-v to images that it takes for right. That is a deviation, as are the question's words and that the policy's own
-understanding is asked, with a verifier's adapter. One that nobody trained to answer has opinions all the same: that of
-bagel-nano is 11 to 28 nats against its drawings, most of them beyond the end at which PARM holds the probability
-(``preference.LEAST_YES``), where there is no gradient.
+and decoded by the autoencoder: all of that, and how the verifier reads it (encoded to latents again, and by its image
+encoder), is differentiable, and the term leads v to images that it takes for right. That is a deviation, as are the
+question's words and that the policy's own understanding is asked, with a verifier's adapter. One that nobody trained to
+answer has opinions all the same: that of bagel-nano is 11 to 28 nats against its drawings, most of them beyond the end
+at which PARM holds the probability (``preference.LEAST_YES``), where there is no gradient.
 """
 
 from collections.abc import Sequence

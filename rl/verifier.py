@@ -1,8 +1,8 @@
 """``python -m strokes.rl.verifier``: a policy's own understanding learns to answer PARM's three questions.
 
 PARM (arXiv 2501.13926) fine-tunes a vision-language model of 7B on images of the generator and yes or no. Here the
-generator itself learns to answer: the image as its encoder sees it, the question in the words of ``rewards.parm``, and
-the right word as the next turn, which alone bears loss. So what is learnt is what
+generator itself learns to answer: the prompt, the image as a canvas enters a context, the question in the words of
+``rewards.parm``, and the right word as the next turn, which alone bears loss. So what is learnt is what
 ``AnsweringVerifier(Understanding.load(checkpoint, adapter))`` says. PARM tunes all parts of its model; here all parts
 that understand get LoRA. (The trainer is transformers': TRL's SFTTrainer feeds token ids with padding, and cannot pack
 BAGEL.)

@@ -92,7 +92,7 @@ class Report:
             for topic in not_learnt(list(self.looks.values())[-1])
         ]
         return (
-            f"Not learnt, for AUC within prompts may be .5: {', '.join(failed)}."
+            f"Not learnt, for AUC within prompts may be .5 or is not known: {', '.join(failed)}."
             if failed
             else "All questions are learnt."
         )

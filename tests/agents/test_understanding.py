@@ -62,7 +62,7 @@ def test_yes_and_no_share_what_is_probable(asked):
 
 @pytest.mark.parametrize("size", [48, 32])
 def test_what_is_read_to_answer_is_counted(asked, monkeypatch, size):
-    images, questions = [RED[:size, :size], WHITE[:size, :size]], ["a red circle", "two <green> stars and a circle"]
+    images, questions = [RED[:size, :32], WHITE[:size, :size]], ["a red circle", "two <green> stars and a circle"]
     encoded = []
 
     def extend(rows, items):

@@ -19,6 +19,7 @@ from strokes.rl.evaluation_folder import EvaluationFolder
 from strokes.rl.evaluation_settings import Settings as EvaluationSettings
 from strokes.rl.grid import claimed, path_of
 from strokes.rl.settings import Settings as TrainingSettings
+from strokes.rl.verifier_settings import Settings as VerifierSettings
 
 LABELS = "labels of the verifier: exact, the verdict that evaluates scenes"
 SCENE = {"name": "scene", "critic": None, "outcome": "soft", "target": None}
@@ -251,6 +252,7 @@ def test_what_cells_run_can_be_run(size, place, composed):
     for method in METHODS:
         bench.evaluated(method, 0)
     kinds = {"train": ("rl", TrainingSettings), "evaluate": ("evaluate", EvaluationSettings)}
+    kinds["verifier"] = ("verifier", VerifierSettings)
     alike = {(module, *(word for word in words if "/" not in word)): words for module, words in place.commands}
     found = [(module, composed(*kinds[module], words)) for (module, *_), words in alike.items() if module in kinds]
     assert {Path(each.policy["path"]).resolve() for _, each in found} == {SIZES[size].start}

@@ -6,13 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from strokes.agents.bagel.checkpoint import load
-from strokes.agents.bagel.tokenizer import Tokenizer
 from strokes.agents.bagel.transforms import to_pixels
 from strokes.agents.forward_states import ForwardState
-from strokes.agents.load import NANO
 from strokes.agents.trajectory import Trajectory
-from strokes.agents.understanding import Understanding
 from strokes.envs.scenes.tasks import heldout
 from strokes.envs.transcript import Transcript
 from strokes.rl.guidance import Guide
@@ -20,14 +16,14 @@ from strokes.rl.preference import Pair, guided
 
 
 @pytest.mark.parametrize("size", [48, 64, 50])
-def test_the_guide_says_what_the_understanding_says(size):
-    understanding = Understanding(load(NANO, dtype=torch.float32), Tokenizer.load(NANO))
+def test_the_guide_says_what_the_understanding_says(unsure, size):
     images = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), np.uint8)
     question, prompts = "Is it so? <|im_end|>", ["a red <circle>", "two blue squares"]
-    guide = Guide(understanding, below=0.5)
+    guide = Guide(unsure, below=0.5)
     with torch.no_grad():
         found = guide.log_p_yes(to_pixels(images), question, prompts).exp().tolist()
-    wanted = understanding.answer(list(images), [question] * 2, prompts)
+    wanted = unsure.answer(list(images), [question] * 2, prompts)
+    assert all(1e-3 < p < 1 - 1e-3 for p in wanted)
     # PIL rounds resized pixels to bytes.
     assert found == pytest.approx(wanted, abs=1e-5 if size != 50 else 0.05)
 
@@ -62,3 +58,21 @@ def test_below_what_parm_holds_the_probability_at_there_is_no_gradient():
     assert loss.tolist() == pytest.approx([1.0, -np.log(1e-7), -np.log(1e-7)])
     loss.sum().backward()
     assert logp.grad.tolist() == [-1.0, 0.0, 0.0]
+
+
+def test_the_gradient_leads_through_latents_and_through_the_image_encoder(unsure, monkeypatch):
+    guide, pixels = Guide(unsure, below=0.5), torch.rand((1, 3, 48, 48), generator=torch.Generator().manual_seed(0))
+
+    def gradient():
+        given = pixels.clone().requires_grad_()
+        (found,) = torch.autograd.grad(guide.log_p_yes(given, "Is it so?", ["a red circle"]).sum(), given)
+        return found
+
+    whole, encoded, seen = gradient(), Guide._encoded, Guide._seen
+    monkeypatch.setattr(Guide, "_seen", lambda self, given: seen(self, given.detach()))
+    latents_alone = gradient()
+    monkeypatch.setattr(Guide, "_seen", seen)
+    monkeypatch.setattr(Guide, "_encoded", lambda self, given: encoded(self, given.detach()))
+    encoder_alone = gradient()
+    assert latents_alone.abs().max() > 0 and encoder_alone.abs().max() > 0
+    assert torch.allclose(latents_alone + encoder_alone, whole, rtol=1e-3, atol=1e-6)

@@ -114,6 +114,9 @@ def test_the_same_settings_give_the_same_files_and_nothing_is_made_twice(built, 
         assert (tmp_path / name).read_bytes() == (built / name).read_bytes()
     never = pytest.fail  # neither drawn nor judged again
     assert first.draw(never, never, stop=threading.Event(), on_begun=never)
+    assert first.is_complete
+    (tmp_path / "README.md").unlink()  # as where the process was killed just before the end
+    assert not first.is_complete
 
 
 def test_no_picture_is_asked_the_same_twice_and_what_it_took_is_told(built):
