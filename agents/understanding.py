@@ -22,7 +22,7 @@ from ..envs.markup import neutralise
 from .adapter import check_fit, merge, read_adapter
 from .bagel.checkpoint import load
 from .bagel.context import ContextItem, Contexts
-from .bagel.items import Text, VaeImage
+from .bagel.items import Text, VaeImage, VitImage
 from .bagel.model import Bagel
 from .bagel.pictures import as_encoded, as_seen, encode_all
 from .bagel.tokenizer import Tokenizer
@@ -48,6 +48,7 @@ class Understanding:
             raise ValueError(f"Expected two different words, got {words!r}.")
         self.model, self.tokenizer, self.batch = model, tokenizer, batch
         self.answers = [Text(ids=tokenizer.encode(word)) for word in words]
+        self.taught = [replace(answer, loss=True) for answer in self.answers]  # as turns that bear loss
         self.contexts = Contexts(model, tokenizer.ids)
 
     @classmethod
@@ -99,15 +100,18 @@ class Understanding:
         """
         if latent is None:
             (latent,) = self.encode([image])
+        return self.laid_out(latent, as_seen(self.model.config, image), question, prompt)
+
+    def laid_out(self, latent: VaeImage, seen: VitImage, question: str, prompt: str | None = None) -> list[ContextItem]:
+        """The same of an image that is already encoded and resized, be it with gradient."""
         before = [] if prompt is None else [self._text(prompt)]
-        return [*before, latent, as_seen(self.model.config, image), self._text(question)]
+        return [*before, latent, seen, self._text(question)]
 
     def sample(
         self, image: np.ndarray, question: str, is_yes: bool, prompt: str | None = None, latent: VaeImage | None = None
     ) -> list[ContextItem]:
         """A question and its answer, which alone bears loss: of the words that ``answer`` compares."""
-        answer = replace(self.answers[0 if is_yes else 1], loss=True)
-        return [*self.context(image, question, prompt, latent), answer]
+        return [*self.context(image, question, prompt, latent), self.taught[0 if is_yes else 1]]
 
     def _text(self, words: str) -> Text:
         return Text(ids=self.tokenizer.encode(neutralise(words)))

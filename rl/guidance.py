@@ -11,14 +11,14 @@ at which PARM holds the probability (``preference.LEAST_YES``), where there is n
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..agents.bagel.items import Item, Text, VaeImage, VitImage
+from ..agents.bagel.context import ContextItem
+from ..agents.bagel.items import VaeImage, VitImage
 from ..agents.bagel.model import Bagel
 from ..agents.bagel.pictures import is_encodable
 from ..agents.bagel.sequence import pack
@@ -26,7 +26,6 @@ from ..agents.bagel.transforms import ImageTransform
 from ..agents.forward_states import ForwardState
 from ..agents.replay import Replayed
 from ..agents.understanding import Understanding
-from ..envs.markup import neutralise
 from ..rewards.parm import ASKED
 from .preference import Pair, guided
 
@@ -70,18 +69,15 @@ class Guide:
 
     def log_p_yes(self, pixels: Tensor, question: str, prompts: Sequence[str]) -> Tensor:
         """Logarithms (N,) of what ``Understanding.answer`` says of images (N, 3, H, W) in [-1, 1]."""
-        model, tokenizer = self.understanding.model, self.understanding.tokenizer
-        samples: list[list[Item]] = []
-        answers = [replace(answer, loss=True) for answer in self.understanding.answers]
-        last = Text(ids=tokenizer.encode(neutralise(question)))
+        asked = self.understanding
+        samples: list[list[ContextItem]] = []
         for latent, image, prompt in zip(self._encoded(pixels), self._seen(pixels), prompts, strict=True):
-            first = Text(ids=tokenizer.encode(neutralise(prompt)))
-            asked: list[Item] = [first, latent, VitImage(pixels=image), last]
-            samples += [[*asked, answer] for answer in answers]
-        packed = pack(samples, model.config, tokenizer.ids, row_length=self.row_length)
-        logps = -model(packed.to(model.device)).ce
-        parts = logps.split([len(answer.ids) + 1 for answer in answers] * len(pixels))
-        return torch.stack([part.sum() for part in parts]).reshape(-1, len(answers)).log_softmax(-1)[:, 0]
+            read = asked.laid_out(latent, VitImage(pixels=image), question, prompt)
+            samples += [[*read, answer] for answer in asked.taught]
+        packed = pack(samples, asked.model.config, asked.tokenizer.ids, row_length=self.row_length)
+        logps = -asked.model(packed.to(asked.model.device)).ce
+        parts = logps.split([len(answer.ids) + 1 for answer in asked.taught] * len(pixels))
+        return torch.stack([part.sum() for part in parts]).reshape(-1, len(asked.taught)).log_softmax(-1)[:, 0]
 
     def _encoded(self, pixels: Tensor) -> list[VaeImage]:
         """As the autoencoder takes them: resized where it cannot take them as they are."""
