@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from ..rewards.interval import OVERALL
-from .compare_policy import ORACLE
+from .compare_policy import ORACLE, SUFFIX
 from .compare_table import COSTS, Line
 
 AXES = ("steps", "questions")
 """What quality is held against: drawing, and asking. NFE is a multiple of the steps where all are guided alike."""
 MARKERS = "osD^v<>P*Xh"
-"""Eleven, for ten colours: no two of the first 110 entries look alike."""
+"""Eleven, for ten colours: no two of the first 110 methods look alike."""
 COLUMNS = 4
 """Panels side by side; one of the whole takes the room of two."""
 TICKS = (1, 2, 5)
@@ -22,7 +22,8 @@ def draw_plot(lines: Sequence[Line], path: Path) -> None:
     """Strict scores with intervals of 95 %, overall and task by task.
 
     The first panels, twice as wide, are overall, over sampling steps, and over calls of judges where there are any;
-    those of the tasks follow, over sampling steps. Hollow: searched by the truth.
+    those of the tasks follow, over sampling steps. Hollow: searched by the truth; the same mark, filled: the same
+    search by another judge. Scores overall begin where the lowest interval does, those of tasks at 0.
 
     Args:
         lines: The entries; one whose cost was not counted is left out of that panel.
@@ -43,7 +44,7 @@ def draw_plot(lines: Sequence[Line], path: Path) -> None:
     for place, name, task in places:
         axis = figure.add_subplot(place)
         _panel(axis, lines, name, task)
-        axis.set_ylim(-0.03, 1.03)
+        axis.set_ylim(None if task == OVERALL else -0.03, 1.03)
         if place.is_first_col():
             axis.set_ylabel("strict score, 95 % interval")
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -57,13 +58,14 @@ def _panel(axis: Any, lines: Sequence[Line], name: str, task: str) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     costs = [line.cost(name, task) if line.drawings(task) else None for line in lines]
-    for k, (line, cost) in enumerate(zip(lines, costs, strict=True)):
+    methods = list(dict.fromkeys(line.name.removesuffix(SUFFIX) for line in lines))
+    for line, cost in zip(lines, costs, strict=True):
         score = line.scores("strict").get(task)
         if cost is None or score is None:
             continue
         low, high = (score.mean if end is None else end for end in (score.low, score.high))
         errors = [[score.mean - low], [high - score.mean]]
-        # A colour for each, also where others are left out of the panel.
+        k = methods.index(line.name.removesuffix(SUFFIX))  # also where others are left out of the panel
         style = {"fmt": MARKERS[k % len(MARKERS)], "color": f"C{k % 10}", "elinewidth": 0.8, "label": line.name}
         if line.searcher == ORACLE:
             style["markerfacecolor"] = "white"

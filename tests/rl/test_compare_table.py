@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from strokes.rl.compare_plot import draw_plot
+from strokes.rl.compare_policy import ORACLE
 from strokes.rl.compare_settings import Training
 from strokes.rl.compare_table import Line, measured, to_csv, to_markdown
 from strokes.rl.compare_training import NOTHING, Learnt, averaged, learnt, learnt_in, together
@@ -111,6 +112,20 @@ def test_the_plot_has_panels_of_all_tasks_beside_those_of_the_whole(lines, tmp_p
     drawn.clear()
     draw_plot(lines[:1], tmp_path / "plot.png")
     assert [x for x, *_ in drawn] == [15.0, 12.0, 18.0]  # nobody was asked
+
+
+def test_a_search_by_the_truth_has_the_mark_of_the_same_search_by_another_judge(tmp_path, monkeypatch):
+    from matplotlib.axes import Axes
+
+    styles = {}
+    monkeypatch.setattr(Axes, "errorbar", lambda axis, x, y, **style: styles.setdefault(style["label"], style))
+    asked = [drawing("colors", "a", 1.0, questions=4)]
+    draw_plot(
+        [line("other", asked), line("beam", asked), line("beam-oracle", asked, searcher=ORACLE)], tmp_path / "p.png"
+    )
+    marks = {name: (style["fmt"], style["color"]) for name, style in styles.items()}
+    assert marks["beam"] == marks["beam-oracle"] != marks["other"]
+    assert [style.get("markerfacecolor") for style in styles.values()] == [None, None, "white"]
 
 
 def test_the_plot_is_a_picture(lines, tmp_path):
