@@ -103,7 +103,7 @@ class Understanding:
         return self.laid_out(latent, as_seen(self.model.config, image), question, prompt)
 
     def laid_out(self, latent: VaeImage, seen: VitImage, question: str, prompt: str | None = None) -> list[ContextItem]:
-        """The same of an image that is already encoded and resized, be it with gradient."""
+        """As ``context``, of an image that is already encoded and resized, be it with gradient."""
         before = [] if prompt is None else [self._text(prompt)]
         return [*before, latent, seen, self._text(question)]
 

@@ -58,14 +58,14 @@ def _panel(axis: Any, lines: Sequence[Line], name: str, task: str) -> None:
     from matplotlib.ticker import LogLocator, NullLocator
 
     costs = [line.cost(name, task) if line.drawings(task) else None for line in lines]
-    methods = list(dict.fromkeys(line.name.removesuffix(SUFFIX) for line in lines))
+    methods = list(dict.fromkeys(map(_method, lines)))
     for line, cost in zip(lines, costs, strict=True):
         score = line.scores("strict").get(task)
         if cost is None or score is None:
             continue
         low, high = (score.mean if end is None else end for end in (score.low, score.high))
         errors = [[score.mean - low], [high - score.mean]]
-        k = methods.index(line.name.removesuffix(SUFFIX))  # also where others are left out of the panel
+        k = methods.index(_method(line))  # the same in all panels, also where others are left out
         style = {"fmt": MARKERS[k % len(MARKERS)], "color": f"C{k % 10}", "elinewidth": 0.8, "label": line.name}
         if line.searcher == ORACLE:
             style["markerfacecolor"] = "white"
@@ -80,3 +80,8 @@ def _panel(axis: Any, lines: Sequence[Line], name: str, task: str) -> None:
     axis.set_title(task, fontsize="medium")
     axis.set_xlabel(f"{COSTS[name]} per drawing")
     axis.grid(alpha=0.3)
+
+
+def _method(line: Line) -> str:
+    """What shares one mark: a search, whoever judges it; learning by the truth is none, and has its own."""
+    return line.name.removesuffix(SUFFIX) if line.searcher == ORACLE else line.name

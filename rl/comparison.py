@@ -94,7 +94,8 @@ class Bench:
     def _run(self, module: str, folder: Path, *words: str) -> Path:
         with claimed(folder, waits=True):
             if not (folder / "metrics.json").exists():
-                start = os.path.relpath(self.size.start)  # what is kept of a run names no place of one machine
+                # What is kept of a run names no place of one machine.
+                start = os.path.relpath(self.size.start.resolve())
                 own = (f"policy={self.size.policy}", f"policy.path={start}", f"out={folder}")
                 command(module, *words, *own)
         return folder

@@ -54,11 +54,11 @@ SIZES = {
     ),
 }
 """For cells of at most 40 minutes on one core: PARM with 20 candidates takes bagel-nano 1 to 2 s a picture, 272 of 756
-at this limit, and bagel-tiny, which has ten times the weights, two to three times as long; it learns from half as many
-drawings. The rate at which tiny's images follow the policy gradient is that of configs/rl.yaml, measured on tiny-v1;
-DiffusionNFT and DPO have other losses and keep the rates of their experiments, not measured on it. Its verifier's rate
-is a third of nano's, with which its loss rose again after a good start: between 600 and 800 steps .249, with a third
-.245; between 800 and 1,200 .292, with a third .242 (one run each)."""
+at this limit, and bagel-tiny, which has five times the weights, up to one and a half times as long; it learns from half
+as many drawings. The rate at which tiny's images follow the policy gradient is that of configs/rl.yaml, measured on
+tiny-v1; DiffusionNFT and DPO have other losses and keep the rates of their experiments, not measured on it. Its
+verifier's rate is a third of nano's, with which its loss rose again after a good start: between 600 and 800 steps .249,
+with a third .245; between 800 and 1,200 .292, with a third .242 (one run each)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

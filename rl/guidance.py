@@ -69,15 +69,15 @@ class Guide:
 
     def log_p_yes(self, pixels: Tensor, question: str, prompts: Sequence[str]) -> Tensor:
         """Logarithms (N,) of what ``Understanding.answer`` says of images (N, 3, H, W) in [-1, 1]."""
-        asked = self.understanding
+        reader = self.understanding
         samples: list[list[ContextItem]] = []
         for latent, image, prompt in zip(self._encoded(pixels), self._seen(pixels), prompts, strict=True):
-            read = asked.laid_out(latent, VitImage(pixels=image), question, prompt)
-            samples += [[*read, answer] for answer in asked.taught]
-        packed = pack(samples, asked.model.config, asked.tokenizer.ids, row_length=self.row_length)
-        logps = -asked.model(packed.to(asked.model.device)).ce
-        parts = logps.split([len(answer.ids) + 1 for answer in asked.taught] * len(pixels))
-        return torch.stack([part.sum() for part in parts]).reshape(-1, len(asked.taught)).log_softmax(-1)[:, 0]
+            read = reader.laid_out(latent, VitImage(pixels=image), question, prompt)
+            samples += [[*read, answer] for answer in reader.taught]
+        packed = pack(samples, reader.model.config, reader.tokenizer.ids, row_length=self.row_length)
+        logps = -reader.model(packed.to(reader.model.device)).ce
+        parts = logps.split([len(answer.ids) + 1 for answer in reader.taught] * len(pixels))
+        return torch.stack([part.sum() for part in parts]).reshape(-1, len(reader.taught)).log_softmax(-1)[:, 0]
 
     def _encoded(self, pixels: Tensor) -> list[VaeImage]:
         """As the autoencoder takes them: resized where it cannot take them as they are."""
