@@ -37,6 +37,7 @@ def remote(server, *options):
     return ("reward.critic=remote", f"judge.base_url={server.url}", f"judge.model={MODEL}", price, *options)
 
 
+@pytest.mark.slow  # the run below asks one, too
 def test_a_remote_judge_teaches_what_the_same_verdicts_teach(small, tmp_path):
     exact, log = learnt(small, tmp_path / "exact", "reward.critic=exact")
     with Truthful() as server:

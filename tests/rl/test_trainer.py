@@ -60,7 +60,9 @@ def test_before_the_first_update_every_ratio_is_exactly_one(small, tmp_path):
         assert torch.equal(old.logps, new.logps.detach()) and torch.equal(old.steps, new.steps.detach())
 
 
-@pytest.mark.parametrize("stop_at", [1, 2, 3])
+@pytest.mark.parametrize(
+    "stop_at", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_a_run_goes_on_exactly_from_any_step_in_the_middle_of_a_generation_too(small, tmp_path, stop_at):
     options = ("updates=2", "iterations=2", "micro_batch=2", "steps=2", "keep=9")
     whole = _trainer(small, tmp_path / "whole", *options)

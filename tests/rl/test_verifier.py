@@ -134,6 +134,7 @@ def test_the_adapter_answers_as_the_report_says(learnt, data):
     assert [o.p_yes for o in plain] != [o.p_yes for o in opinions]
 
 
+@pytest.mark.slow  # trains twice
 def test_a_run_that_was_stopped_goes_on_exactly(learnt, data, tmp_path, monkeypatch):
     asked = threading.Event()
     asked.set()
